@@ -1,0 +1,162 @@
+"""Every setting, with the paper's value and its place in the paper beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from imecd_lite.errors import InputError
+
+BUNDLED_DATA = Path(__file__).resolve().parents[1] / "data"
+"""Where the shop, the tiny encoders and the trained checkpoints lie in a checkout."""
+
+MODALITIES = ("id", "text", "image")
+"""The paper's id, txt and img, in the order of Eq. 19."""
+
+
+@dataclass(frozen=True)
+class IMECDConfig:
+    """The model's settings. Defaults are the paper's (section IV-A4); a comment gives the place.
+
+    Raises ``InputError`` when a value is impossible.
+    """
+
+    hidden_size: int = 128  # d, IV-A4
+    max_length: int = 50  # L - 1, IV-A4
+    num_experts: int = 8  # N, Fig. 4 (best on Games, second best on Toys)
+    codebook_size: int = 24  # Z, Fig. 5
+    selector_size: int = 64  # hidden units of the MLP in Eq. 7 (open in the paper)
+    lambda_q: float = 0.7  # injection strength of Eq. 9, Fig. 6
+    temperature: float = 0.1  # tau of Eq. 8, IV-A4
+    num_train_timesteps: int = 32  # T, IV-A4
+    beta_schedule: str = "truncated_linear"  # IV-A4
+    noise_scale: float = 0.001  # weight of x_t + time embedding in Eq. 13 (open; DiffuRec's and DiQDiff's value)
+    num_attention_heads: int = 4  # IV-A4
+    num_id_layers: int = 4  # IV-A4
+    num_text_layers: int = 1  # IV-A4
+    num_image_layers: int = 1  # IV-A4
+    dropout: float = 0.1  # denoiser and item embeddings, IV-A4
+    lambda_c: float = 0.1  # contrastive weight of Eq. 22, Fig. 6
+    use_experts: bool = True  # False: "w/o ID-MoE" of Table III
+    use_codebooks: bool = True  # False: "w/o MS-VQ"
+    use_contrastive: bool = True  # False: "w/o CDG_CL"
+    use_text: bool = True  # False: "w/o Text"
+    use_image: bool = True  # False: "w/o Image"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in (
+            "hidden_size",
+            "max_length",
+            "num_experts",
+            "codebook_size",
+            "selector_size",
+            "num_train_timesteps",
+            "num_attention_heads",
+            "num_id_layers",
+            "num_text_layers",
+            "num_image_layers",
+        ):
+            check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        check(self, "temperature", self.temperature > 0, "a number above 0")
+        check(self, "dropout", 0 <= self.dropout < 1, "a number from 0 up to, but not including, 1")
+        for name in ("lambda_q", "lambda_c", "noise_scale"):
+            check(self, name, getattr(self, name) >= 0, "a number of at least 0")
+        check(self, "beta_schedule", self.beta_schedule in BETA_SCHEDULES, f"one of {', '.join(BETA_SCHEDULES)}")
+        check(
+            self,
+            "num_attention_heads",
+            self.hidden_size % self.num_attention_heads == 0,
+            f"a divisor of hidden_size, {self.hidden_size}",
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities in use, a subset of ``MODALITIES`` in its order."""
+        used = {"id": True, "text": self.use_text, "image": self.use_image}
+        return tuple(name for name in MODALITIES if used[name])
+
+    @property
+    def num_layers(self) -> dict[str, int]:
+        """Transformer layers of each modality's denoiser."""
+        return {"id": self.num_id_layers, "text": self.num_text_layers, "image": self.num_image_layers}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. Raises ``InputError`` when a value is impossible."""
+
+    epochs: int = 30  # at most; early stopping usually ends sooner
+    batch_size: int = 256  # the paper's 1,280 (IV-A4) leaves a dozen steps an epoch on small data
+    learning_rate: float = 0.001  # IV-A4, Adam
+    max_prefixes_per_user: int | None = 10  # prefixes of one history drawn afresh for each epoch; None: all of them
+    patience: int = 5  # epochs without a better validation N@10 before training stops
+    seed: int = 0
+    checkpoint_dtype: str = "float32"  # float16 halves model.safetensors
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("epochs", "batch_size", "patience"):
+            check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        check(self, "learning_rate", self.learning_rate > 0, "a number above 0")
+        check(self, "seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647")
+        limit = self.max_prefixes_per_user
+        check(self, "max_prefixes_per_user", limit is None or limit >= 1, "a whole number of at least 1, or none")
+        check(self, "checkpoint_dtype", self.checkpoint_dtype in ("float32", "float16"), "float32 or float16")
+
+
+BETA_SCHEDULES = ("truncated_linear", "linear")
+
+PRESETS = {
+    "default": {},
+    "literal": {"batch_size": 1280},
+}
+"""Named settings: fields of either config that differ from their defaults. ``literal`` is the paper to the letter."""
+
+
+def check(config: object, name: str, holds: bool, accepted: str) -> None:
+    """Raise ``InputError`` naming the field, its value and what is accepted, unless ``holds``."""
+    if not holds:
+        raise InputError(f"{name} is {getattr(config, name)!r}; it must be {accepted}.")
+
+
+def check_types(config: object) -> None:
+    """Raise ``InputError`` when a field's value is not of its declared type (an int passes for a float)."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, accepted = getattr(config, field.name), field_types(hints[field.name])
+        passes = type(value) in accepted or (float in accepted and type(value) is int)
+        names = " or ".join("none" if kind is type(None) else kind.__name__ for kind in accepted)
+        check(config, field.name, passes, f"of type {names}")
+        check(config, field.name, type(value) is not float or abs(value) < float("inf"), "a finite number")
+
+
+def field_types(hint: object) -> tuple[type, ...]:
+    """``int | None`` -> ``(int, NoneType)``; ``int`` -> ``(int,)``."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def from_dict(kind: type, values: dict, source: str) -> object:
+    """Build the config dataclass ``kind`` from ``values``, refusing unknown names; ``source`` is named in errors."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise InputError(f"{source} has an unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
+    return kind(**values)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object; ``InputError`` names the file (and line) when it is missing or is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg}); write the file anew.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; write the file anew.")
+    return value
