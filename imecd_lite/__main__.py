@@ -1,0 +1,261 @@
+"""The command line: ``python -m imecd_lite doctor | shop | pretrain | encode | train | evaluate | recommend``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import typing
+from pathlib import Path
+
+from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, field_types
+from imecd_lite.errors import InputError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 (the doctor found a fault), 2 (bad input), 130 (interrupted)."""
+    parser, commands = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = commands[options.command]
+        accepted = ", ".join(action.option_strings[0] for action in command._actions)
+        command.error(f"{unknown[0]} is not an option of {options.command}; the options are {accepted}")
+    try:
+        return options.run(options) or 0
+    except InputError as error:
+        print(f"imecd_lite {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nimecd_lite {options.command}: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser and its commands by name."""
+    parser = argparse.ArgumentParser("python -m imecd_lite", description=__doc__, allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    commands = {}
+
+    def command(run, help: str) -> argparse.ArgumentParser:
+        name = run.__name__.removeprefix("run_")
+        commands[name] = subparsers.add_parser(name, help=help, description=help, allow_abbrev=False)
+        commands[name].set_defaults(run=run)
+        return commands[name]
+
+    command(run_doctor, "check this installation, offline")
+
+    shop = command(run_shop, "generate the teaching shop")
+    shop.add_argument("--output", type=Path, required=True, help="folder to make")
+    shop.add_argument("--seed", type=int, default=0)
+
+    pretrain = command(run_pretrain, "train the tiny text and image encoders")
+    pretrain.add_argument("--data", type=Path, required=True, help="dataset folder")
+    pretrain.add_argument("--output", type=Path, required=True, help="folder for the encoders")
+    pretrain.add_argument("--seed", type=int, default=0)
+
+    encode = command(run_encode, "turn titles and pictures into feature tables")
+    train = command(run_train, "train a model")
+    evaluate = command(run_evaluate, "measure a trained model")
+    recommend = command(run_recommend, "recommend items to one user")
+    for subparser in (encode, train, evaluate, recommend):
+        subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
+        subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
+        subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
+        subparser.add_argument("--image-encoder", help="hub name or folder; default: the bundled one")
+        subparser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    train.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    train.add_argument("--model", default="imecd", help="imecd or popularity")
+    train.add_argument("--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter")
+    train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    for config in (IMECDConfig, TrainConfig):
+        add_fields(train, config)
+
+    for subparser in (evaluate, recommend):
+        subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
+        subparser.add_argument("--seed", type=int, default=0, help="of the reverse diffusion")
+        subparser.add_argument("--mask-seen", action="store_true", help="leave out what the user already has")
+    evaluate.add_argument("--split", choices=("valid", "test"), default="test")
+    evaluate.add_argument("--ranks", type=Path, help="also write each user's rank of the true item to this CSV")
+    recommend.add_argument("--user", required=True, help="user id")
+    recommend.add_argument("--top-k", type=int, default=10)
+    recommend.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    return parser, commands
+
+
+def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
+    """One option for each field of a config dataclass, its name in kebab-case, absent unless given."""
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        option, types = "--" + field.name.replace("_", "-"), field_types(hints[field.name])
+        kind = types[0]
+        if kind is bool:
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+            continue
+
+        def parse(text: str, kind=kind, types=types):
+            return None if type(None) in types and text == "none" else kind(text)
+
+        parse.__name__ = kind.__name__  # argparse names it when the value is of another type
+        parser.add_argument(
+            option, type=parse, default=argparse.SUPPRESS, metavar=kind.__name__, help=f"default {field.default}"
+        )
+
+
+def pick_fields(config: type, options: argparse.Namespace) -> object:
+    """The config dataclass with the preset's values, overridden by the options that were given."""
+    names = {field.name for field in dataclasses.fields(config)}
+    values = {**PRESETS[options.preset], **vars(options)}
+    return config(**{name: value for name, value in values.items() if name in names})
+
+
+def pick_device(name: str) -> str:
+    """ "auto" -> "cuda" when there is one, else "cpu"."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device here; use --device auto or cpu.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def open_data(options: argparse.Namespace, device: str, max_length: int = 50) -> tuple:
+    """The dataset and features that the options name."""
+    from imecd_lite.dataset import load_dataset
+    from imecd_lite.encoders import load_features
+
+    dataset = load_dataset(options.data, max_length)
+    features = load_features(dataset, options.text_encoder, options.image_encoder, file=options.features, device=device)
+    return dataset, features
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Check the installation."""
+    from imecd_lite.doctor import doctor
+
+    return doctor()
+
+
+def run_shop(options: argparse.Namespace) -> None:
+    """Generate the teaching shop."""
+    from imecd_lite.shop import generate_shop
+
+    generate_shop(options.output, options.seed)
+    print(f"Wrote {options.output}.")
+
+
+def run_pretrain(options: argparse.Namespace) -> None:
+    """Train the tiny encoders."""
+    from imecd_lite.dataset import load_dataset
+    from imecd_lite.pretrain import pretrain_encoders
+
+    pretrain_encoders(load_dataset(options.data), options.output, options.seed)
+    print(f"Wrote {options.output}.")
+
+
+def run_encode(options: argparse.Namespace) -> None:
+    """Encode titles and pictures."""
+    dataset, features = open_data(options, pick_device(options.device))
+    if features is None:
+        print(f"{options.data} has no items.csv: it is an ids-only dataset, there is nothing to encode.")
+    else:
+        print(f"{dataset.num_items} items: text {tuple(features.text.shape)}, image {tuple(features.image.shape)}.")
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train a model, then measure its best epoch on the validation and the test items."""
+    import torch
+
+    from imecd_lite.checkpoint import build_model, describe, load_checkpoint, write_json
+    from imecd_lite.train import STATE_FILE, train
+
+    model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
+    output, device = options.output, pick_device(options.device)
+    if not options.resume and any((output / name).exists() for name in ("config.json", STATE_FILE)):
+        raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
+    dataset, features = open_data(options, device, model_config.max_length)
+    print(describe_data(dataset))
+    with torch.random.fork_rng():
+        torch.manual_seed(train_config.seed)
+        model = build_model(options.model, model_config, dataset, features).to(device)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    print(f"{options.model} with {num_parameters:,} parameters on {device}.")
+    write_json(output / "config.json", describe(options.model, model, train_config, dataset, features))
+    history = train(model, dataset, train_config, output, options.resume, progress=True, on_epoch=print_epoch)
+    model = load_checkpoint(output, dataset, features).to(device)
+    results = {split: measure(model, dataset, split, output / f"ranks_{split}.csv") for split in ("valid", "test")}
+    summary = {
+        "best_epoch": history.best_epoch,
+        "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+        "num_parameters": num_parameters,
+    }
+    write_json(output / "metrics.json", results | summary)
+    print(json.dumps(results["test"]["metrics"]))
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Measure a trained model; the last line is one JSON object."""
+    model, dataset = open_checkpoint(options)
+    results = measure(model, dataset, options.split, options.ranks, options.mask_seen, options.seed)
+    print(json.dumps(results["metrics"]))
+
+
+def run_recommend(options: argparse.Namespace) -> None:
+    """Recommend items to one user."""
+    from imecd_lite.recommend import recommend
+
+    model, dataset = open_checkpoint(options)
+    table = recommend(model, dataset, options.user, options.top_k, options.seed, options.mask_seen).drop(columns="item")
+    if options.json:
+        print(json.dumps({"user_id": options.user, "items": table.to_dict("records")}, default=float))
+    else:
+        print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
+def open_checkpoint(options: argparse.Namespace) -> tuple:
+    """The trained model and its dataset."""
+    from imecd_lite.checkpoint import load_checkpoint
+    from imecd_lite.config import read_json
+
+    config = read_json(options.checkpoint / "config.json")
+    device = pick_device(options.device)
+    dataset, features = open_data(options, device, config["model_config"]["max_length"])
+    return load_checkpoint(options.checkpoint, dataset, features).to(device), dataset
+
+
+def measure(model, dataset, split: str, ranks_file: Path | None, mask_seen: bool = False, seed: int = 0) -> dict:
+    """Metrics and their 95% bootstrap intervals over users, printed as a table and returned."""
+    from imecd_lite.evaluate import bootstrap_interval, metrics, save_ranks, target_ranks
+
+    examples = dataset.split(split)
+    ranks = target_ranks(model, dataset, examples, mask_seen=mask_seen, seed=seed, progress=True)
+    if ranks_file:
+        save_ranks(ranks_file, dataset, examples, ranks)
+    values = metrics(ranks)
+    intervals = {name: bootstrap_interval(ranks, name) for name in values if name != "num_users"}
+    print(f"{split}, {values['num_users']} users, full catalogue of {dataset.num_items} items:")
+    for name, (low, high) in intervals.items():
+        print(f"  {name:<8}{values[name]:.4f}  (95% interval {low:.4f} to {high:.4f})")
+    return {"metrics": values, "intervals": intervals}
+
+
+def describe_data(dataset) -> str:
+    """One line: the statistics of Table I, and what the filters dropped."""
+    numbers = dataset.statistics()
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in dataset.dropped.items() if count) or "nothing"
+    return (
+        f"{numbers['users']:,} users, {numbers['items']:,} items, {numbers['interactions']:,} interactions, "
+        f"{numbers['avg_length']:.2f} a user; dropped: {dropped}."
+    )
+
+
+def print_epoch(row: dict[str, float]) -> None:
+    """One line an epoch."""
+    loss = f"loss {row['loss']:.4f}, " if "loss" in row else ""
+    print(
+        f"epoch {row['epoch']}: {loss}validation N@10 {row['valid_ndcg@10']:.4f} ({row['seconds']:.0f} s)", flush=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

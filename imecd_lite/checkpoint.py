@@ -1,0 +1,118 @@
+"""Models on disk: ``config.json`` and ``model.safetensors`` in a folder, bound to the data they were trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from imecd_lite.baselines import Popularity
+from imecd_lite.config import IMECDConfig, TrainConfig, from_dict, read_json
+from imecd_lite.dataset import Dataset
+from imecd_lite.encoders import Features
+from imecd_lite.errors import InputError
+from imecd_lite.model import IMECD, Recommender
+
+FORMAT = 1
+"""Raised when ``config.json`` changes in a way that older code can't read."""
+
+MODELS = {"imecd": IMECD, "popularity": Popularity}
+"""Every model by the name the command line knows it by."""
+
+
+def build_model(name: str, config: IMECDConfig, dataset: Dataset, features: Features | None) -> Recommender:
+    """A fresh model for ``dataset``; on an ids-only dataset the text and image modalities are switched off."""
+    if name not in MODELS:
+        raise InputError(f"There is no model {name!r}; the models are {', '.join(MODELS)}.")
+    if features is None:
+        config = dataclasses.replace(config, use_text=False, use_image=False)
+        return MODELS[name](config, dataset.num_items)
+    return MODELS[name](config, dataset.num_items, features.text, features.image)
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call ``write(temporary path)`` and move the result to ``path``: the file is the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors and its metadata; ``InputError`` when missing, truncated or foreign."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}); copy it anew or train the model again."
+        ) from None
+
+
+def describe(
+    name: str, model: Recommender, train_config: TrainConfig, dataset: Dataset, features: Features | None
+) -> dict:
+    """What ``config.json`` says of a model: its settings and the data it belongs to."""
+    model_config = model.config if isinstance(model, IMECD) else IMECDConfig()
+    return {
+        "format": FORMAT,
+        "model": name,
+        "model_config": dataclasses.asdict(model_config),
+        "train_config": dataclasses.asdict(train_config),
+        "dataset": dataset.fingerprint,
+        "features": features.fingerprint if features else None,
+    }
+
+
+def save_weights(folder: Path, weights: dict[str, torch.Tensor], dtype: str = "float32") -> None:
+    """Write ``model.safetensors``, floating-point tensors as ``dtype``."""
+    cast = {k: v.to(getattr(torch, dtype)) if v.is_floating_point() else v for k, v in weights.items()}
+    write_tensors(folder / "model.safetensors", cast)
+
+
+def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | None) -> Recommender:
+    """The trained model in ``folder``, in eval mode, for the dataset and features it was trained with.
+
+    Raises:
+        InputError: a file is missing, truncated or foreign, written by a newer version, or made for other data.
+    """
+    folder = Path(folder)
+    source = folder / "config.json"
+    info = read_json(source)
+    if info.get("format") != FORMAT:
+        raise InputError(f"{source} has format {info.get('format')!r}; this version reads format {FORMAT}; update it.")
+    if info["dataset"] != dataset.fingerprint:
+        raise InputError(f"{folder} was trained on other data than {dataset.path}; name the dataset it was trained on.")
+    if info["features"] != (features.fingerprint if features else None):
+        raise InputError(
+            f"{folder} was trained on other text and image features than those of {dataset.path}; "
+            "encode with the encoders it was trained with, or train again."
+        )
+    config = from_dict(IMECDConfig, info["model_config"], str(source))
+    model = build_model(info["model"], config, dataset, features)
+    weights, _ = read_tensors(folder / "model.safetensors")
+    expected = model.state_dict()
+    mismatch = sorted(set(weights) ^ set(expected)) or [k for k in expected if expected[k].shape != weights[k].shape]
+    if mismatch:
+        raise InputError(f"{folder / 'model.safetensors'} does not fit {source}: {mismatch[0]} differs; train again.")
+    model.load_state_dict({k: v.to(expected[k].dtype) for k, v in weights.items()})
+    return model.eval()

@@ -1,0 +1,47 @@
+"""What a shopper is shown."""
+
+# I items, L sequence
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from imecd_lite.dataset import Dataset
+from imecd_lite.errors import InputError
+from imecd_lite.model import Recommender
+
+
+@torch.inference_mode()
+def recommend(
+    model: Recommender, dataset: Dataset, user_id: str, top_k: int = 10, seed: int = 0, mask_seen: bool = False
+) -> pd.DataFrame:
+    """The ``top_k`` best items for a user's whole history.
+
+    Args:
+        model: in eval mode.
+        user_id: as in ``interactions.csv``.
+        top_k: 1 to the number of items.
+        seed: of the reverse diffusion.
+        mask_seen: leave out what the user already has.
+
+    Returns:
+        rank, item_id, title, score and item (the index), best first; no title for an ids-only dataset.
+    """
+    if user_id not in dataset.user_ids:
+        raise InputError(f"There is no user {user_id!r} in {dataset.path}; user ids look like {dataset.user_ids[0]!r}.")
+    if not 1 <= top_k <= dataset.num_items:
+        raise InputError(f"top_k is {top_k}; it must be from 1 to {dataset.num_items}, the number of items.")
+    user = dataset.user_ids.index(user_id)
+    device = next(iter(model.state_dict().values())).device
+    history = torch.as_tensor(dataset.sequences[user], device=device)
+    user_key = torch.as_tensor(dataset.user_keys[user : user + 1], device=device)
+    scores = model.full_sort_predict(history[None, -dataset.max_length :], user_key, seed)[0]  # (I + 1,)
+    if mask_seen:
+        scores[history] = -torch.inf
+    best = scores.topk(top_k)
+    table = pd.DataFrame({"rank": range(1, top_k + 1), "item": best.indices.cpu(), "score": best.values.cpu()})
+    table.insert(1, "item_id", [dataset.item_ids[item - 1] for item in table["item"]])
+    if dataset.items is not None:
+        table.insert(2, "title", dataset.items["title"].to_numpy()[table["item"] - 1])
+    return table[torch.isfinite(best.values).tolist()]

@@ -1,0 +1,203 @@
+"""Training any model: Adam, early stopping on validation N@10, exact resume."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from imecd_lite.checkpoint import read_tensors, save_weights, write_atomically, write_tensors
+from imecd_lite.config import TrainConfig
+from imecd_lite.dataset import Dataset, train_batches
+from imecd_lite.errors import InputError
+from imecd_lite.evaluate import metrics, target_ranks
+from imecd_lite.model import Recommender
+
+STATE_FILE = "training_state.safetensors"
+
+
+@dataclass
+class History:
+    """What training did, a row an epoch: loss, each of its terms, validation metrics, seconds."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the highest validation N@10, counted from 1; 0 before any."""
+        scores = [row["valid_ndcg@10"] for row in self.rows]
+        return scores.index(max(scores)) + 1 if scores else 0
+
+    def write_csv(self, path: Path) -> None:
+        """Write ``history.csv``."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else ["epoch"], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+        write_atomically(path, write)
+
+
+def train(
+    model: Recommender,
+    dataset: Dataset,
+    config: TrainConfig,
+    output: Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> History:
+    """Train ``model`` in place and leave it with the weights of its best epoch.
+
+    All randomness follows from (seed, epoch), so training that was interrupted and resumed ends exactly as training
+    that was not.
+
+    Args:
+        model: on the device to train on.
+        dataset: prefixes of its histories are learnt, its validation items decide when to stop.
+        config: the settings.
+        output: folder for ``model.safetensors`` (the best epoch), ``history.csv`` and the state to resume from;
+            None writes nothing.
+        resume: go on from the state in ``output`` if there is one.
+        progress: show a bar.
+        on_epoch: called with each row of the history.
+
+    Raises:
+        InputError: ``output`` holds a run that does not match, or the loss is not a number.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate) if parameters else None
+    history, best = History(), {}
+    state_file = output / STATE_FILE if output else None
+    if resume and state_file and state_file.exists():
+        history, best = load_state(state_file, model, optimizer, config, dataset)
+    else:
+        model.fit_statistics(dataset)
+    split, device = dataset.split("valid"), next(iter(model.state_dict().values())).device
+    while not finished(history, config, learns=bool(parameters)):
+        start, epoch = time.perf_counter(), len(history.rows) + 1
+        row = {"epoch": epoch}
+        if parameters:
+            row |= train_epoch(model, optimizer, dataset, config, epoch, device, progress)
+        valid = metrics(target_ranks(model, dataset, split, seed=config.seed))
+        row |= {f"valid_{name}": valid[name] for name in ("hit@10", "ndcg@10")}
+        row["seconds"] = round(time.perf_counter() - start, 2)
+        history.rows.append(row)
+        improved = history.best_epoch == epoch
+        if improved:
+            best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        if output:
+            if improved:
+                save_weights(output, best, config.checkpoint_dtype)
+            save_state(state_file, model, optimizer, best, history, config, dataset)
+            history.write_csv(output / "history.csv")
+        if on_epoch:
+            on_epoch(row)
+    model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def finished(history: History, config: TrainConfig, learns: bool) -> bool:
+    """Whether the epochs are used up or validation has not improved for ``patience`` of them."""
+    done = len(history.rows)
+    return done >= (config.epochs if learns else 1) or done - history.best_epoch >= config.patience
+
+
+def train_epoch(
+    model: Recommender,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    config: TrainConfig,
+    epoch: int,
+    device: torch.device,
+    progress: bool = False,
+) -> dict[str, float]:
+    """One pass over the training prefixes; returns the mean of the loss and of each term over the examples."""
+    model.train()
+    seed = config.seed * 1_000_003 + epoch
+    generator = torch.Generator(device).manual_seed(seed)
+    sums, count = defaultdict(float), 0  # sums stay on the device until the epoch is over
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
+        for batch in tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not progress):
+            batch = batch.to(device)
+            output = model.loss(batch, generator)
+            optimizer.zero_grad(set_to_none=True)
+            output.total.backward()
+            optimizer.step()
+            model.after_step(output)
+            size = len(batch.pos_items)
+            count += size
+            for name, value in {"loss": output.total.detach(), **output.terms}.items():
+                sums[name] += value.double() * size
+    means = {name: total.item() / count for name, total in sums.items()}
+    if not math.isfinite(means["loss"]):
+        raise InputError(f"The loss is {means['loss']} in epoch {epoch}; try a lower learning_rate.")
+    return means
+
+
+def run_settings(config: TrainConfig, dataset: Dataset) -> dict:
+    """What must be the same when a run is resumed: everything but how long it may last."""
+    settings = dataclasses.asdict(config) | {"dataset": dataset.fingerprint}
+    return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
+
+
+def save_state(
+    path: Path,
+    model: Recommender,
+    optimizer: torch.optim.Optimizer | None,
+    best: dict[str, torch.Tensor],
+    history: History,
+    config: TrainConfig,
+    dataset: Dataset,
+) -> None:
+    """Write all that ``load_state`` needs as one file, atomically."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for index, moments in (optimizer.state_dict()["state"] if optimizer else {}).items():
+        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in moments.items()}
+    write_tensors(
+        path, tensors, {"rows": json.dumps(history.rows), "settings": json.dumps(run_settings(config, dataset))}
+    )
+
+
+def load_state(
+    path: Path,
+    model: Recommender,
+    optimizer: torch.optim.Optimizer | None,
+    config: TrainConfig,
+    dataset: Dataset,
+) -> tuple[History, dict[str, torch.Tensor]]:
+    """Put model and optimiser back to where ``save_state`` left them; returns the history and the best weights."""
+    tensors, metadata = read_tensors(path)
+    then, now = json.loads(metadata["settings"]), run_settings(config, dataset)
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise InputError(
+                f"{path.parent} was trained with {name} {then.get(name)!r}, not {value!r}; resume with that."
+            )
+    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        group, rest = name.split("/", 1)
+        groups[group][rest] = tensor
+    model.load_state_dict(groups["model"])
+    if optimizer:
+        moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        for name, tensor in groups["optimizer"].items():
+            index, moment = name.split("/")
+            moments[int(index)][moment] = tensor
+        optimizer.load_state_dict({"state": dict(moments), "param_groups": optimizer.state_dict()["param_groups"]})
+    return History(json.loads(metadata["rows"])), groups["best"]

@@ -1,0 +1,59 @@
+"""The Transformer block of the denoisers."""
+
+# B batch, L sequence, D hidden, A attention heads
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x + attention(LN x), then x + feed-forward(LN x).
+
+    Args:
+        hidden_size: D.
+        num_attention_heads: A, a divisor of D.
+        dropout: on attention weights and on what each half adds.
+    """
+
+    def __init__(self, hidden_size: int, num_attention_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_attention_heads = num_attention_heads
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
+        self.attention_out = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden_size),
+            nn.Linear(hidden_size, 4 * hidden_size),
+            nn.GELU(),
+            nn.Linear(4 * hidden_size, hidden_size),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor, attention_mask: torch.Tensor, last_only: bool = False) -> torch.Tensor:
+        """Transform ``hidden`` (B, L, D).
+
+        Args:
+            attention_mask: (B, L) bool, True at real items. It masks *keys*: nobody sees the padding.
+            last_only: compute the last position alone, (B, 1, D); for the top block, of which nothing else is read.
+        """
+        normed = self.attention_norm(hidden)
+        key, value = self.key_value(normed).chunk(2, dim=-1)
+        if last_only:
+            hidden, normed = hidden[:, -1:], normed[:, -1:]
+        attended = F.scaled_dot_product_attention(
+            self.split_heads(self.query(normed)),
+            self.split_heads(key),
+            self.split_heads(value),
+            attn_mask=attention_mask[:, None, None, :],  # (B, 1, 1, L)
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )  # (B, A, L or 1, D/A)
+        hidden = hidden + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))
+        return hidden + self.dropout(self.feed_forward(hidden))
+
+    def split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) -> (B, A, L, D/A)."""
+        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
