@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -168,7 +169,7 @@ def sample(
     if noise.ndim != 3 or len(noise) < len(timesteps):
         raise ValueError(f"noise must be ({len(timesteps)}, B, D), got {tuple(noise.shape)}")
     x_t, samples, predictions = noise[0], [noise[0]], []
-    for k, (t, prev_t) in enumerate(zip(timesteps, timesteps[1:], strict=False), start=1):
+    for k, (t, prev_t) in enumerate(itertools.pairwise(timesteps), start=1):
         pred_original = predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
         x_t = schedule.step(pred_original, x_t, t, prev_t, noise[k])
         predictions.append(pred_original)
