@@ -135,7 +135,7 @@ class Denoiser(nn.Module):
             sequence: (B, L, D), s-tilde of Eq. 9.
             attention_mask: (B, L) bool, True at real items.
         """
-        time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]))  # (B, D)
+        time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]).to(sequence.dtype))  # (B, D)
         hidden = sequence + self.positions[-sequence.shape[1] :] + self.noise_scale * (x_t + time)[:, None]
         hidden = self.dropout(self.input_norm(hidden))  # (B, L, D)
         for block in self.blocks[:-1]:

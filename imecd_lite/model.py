@@ -217,7 +217,7 @@ class IMECD(Recommender):
         if item_seq.ndim != 2:
             raise ValueError(f"item_seq must be (B, L), got {tuple(item_seq.shape)}")
         tables = self.item_embeddings()
-        scores = torch.empty(len(item_seq), self.num_items + 1, device=item_seq.device)
+        scores = tables["id"].new_empty(len(item_seq), self.num_items + 1)
         for rows, chunk in length_chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
             scores[rows] = sum(trajectories[name].samples[-1] @ tables[name].T for name in self.modalities)
