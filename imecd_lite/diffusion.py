@@ -165,7 +165,8 @@ def sample(
         noise: (S + 1, B, D) standard normal, first x_T, then the epsilon of each step; the last is not used.
         num_inference_steps: S, from 1 to T; T when None.
     """
-    timesteps = schedule.inference_timesteps(num_inference_steps or schedule.num_train_timesteps)
+    steps = schedule.num_train_timesteps if num_inference_steps is None else num_inference_steps
+    timesteps = schedule.inference_timesteps(steps)
     if noise.ndim != 3 or len(noise) < len(timesteps):
         raise ValueError(f"noise must be ({len(timesteps)}, B, D), got {tuple(noise.shape)}")
     x_t, samples, predictions = noise[0], [noise[0]], []

@@ -193,7 +193,7 @@ class IMECD(Recommender):
             tables: ``item_embeddings()``, when at hand.
         """
         tables = tables or self.item_embeddings()
-        steps = num_inference_steps or self.schedule.num_train_timesteps
+        steps = self.schedule.num_train_timesteps if num_inference_steps is None else num_inference_steps
         noise = user_noise(user_keys, seed, (steps + 1, len(self.modalities), self.config.hidden_size))
         trajectories = {}
         for m, name in enumerate(self.modalities):
