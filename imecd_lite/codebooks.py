@@ -48,7 +48,7 @@ class SequenceCodebook(nn.Module):
         self.lambda_q, self.temperature = lambda_q, temperature
         self.selector_in = nn.Linear(max_length * hidden_size, selector_size)
         self.selector_out = nn.Linear(selector_size, codebook_size)
-        self.register_buffer("codes", torch.randn(codebook_size, max_length, hidden_size))
+        self.register_buffer("codes", 0.02 * torch.randn(codebook_size, max_length, hidden_size))
 
     @property
     def codebook_size(self) -> int:

@@ -65,6 +65,7 @@ class IMECD(Recommender):
         super().__init__()
         self.config, self.num_items = config, num_items
         self.item_embedding = nn.Embedding(num_items + 1, config.hidden_size, padding_idx=0)
+        nn.init.normal_(self.item_embedding.weight[1:], std=0.02)
         self.projections, self.experts = nn.ModuleDict(), nn.ModuleDict()
         for name, features in (("text", text_features), ("image", image_features)):
             if name not in config.modalities:
