@@ -157,6 +157,8 @@ def read_json(path: Path) -> dict:
         raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg}); write the file anew.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text; write the file anew.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; write the file anew.")
     return value

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from imecd_lite.errors import InputError
 from imecd_lite.transformer import TransformerBlock
 
 
@@ -31,9 +32,9 @@ def make_betas(beta_schedule: str, num_train_timesteps: int) -> torch.Tensor:
         raise ValueError(f"beta_schedule must be truncated_linear or linear, got {beta_schedule!r}")
     betas = torch.linspace(start, end, num_train_timesteps, dtype=torch.float64)
     if not 0 < betas.min() <= betas.max() < 1:
-        raise ValueError(
+        raise InputError(
             f"{num_train_timesteps} steps give {beta_schedule} betas from {start:.3g} to {end:.3g}, outside (0, 1); "
-            "take more steps"
+            "take more steps."
         )
     return betas
 
