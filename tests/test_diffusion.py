@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, make_betas, sample, timestep_embedding, user_noise
+from imecd_lite.errors import InputError
 
 B, D, T = 5, 8, 32
 
@@ -66,7 +67,7 @@ def test_linear_betas_are_ddpms_at_1000_steps():
 def test_impossible_schedules_are_refused():
     with pytest.raises(ValueError, match="truncated_linear or linear, got 'cosine'"):
         make_betas("cosine", 32)
-    with pytest.raises(ValueError, match="8 steps"):
+    with pytest.raises(InputError, match=r"8 steps .* outside \(0, 1\); take more steps\."):
         make_betas("linear", 8)
 
 
