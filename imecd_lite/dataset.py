@@ -1,0 +1,335 @@
+"""A dataset folder -> items, user histories, leave-one-out split, batches (sections III-A and IV-A of the paper)."""
+
+# B batch, L sequence, I items (0 is padding), U users
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from imecd_lite.errors import InputError
+
+ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "image")
+MIN_INTERACTIONS = 5
+"""The 5-core of section IV-A1."""
+CHUNK_LENGTHS = (4, 8, 16, 32)
+"""``length_chunks`` cuts a batch at these history lengths."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One evaluation example a user, in user order."""
+
+    users: np.ndarray  # (U,) int64
+    histories: list[np.ndarray]  # the latest max_length items before the target
+    targets: np.ndarray  # (U,) int64, 1 ... I
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Left-padded histories and their next items."""
+
+    item_seq: torch.Tensor  # (B, L) int64
+    pos_items: torch.Tensor  # (B,) int64, 1 ... I
+    users: torch.Tensor  # (B,) int64
+    user_keys: torch.Tensor  # (B,) int64, from which a user's noise is drawn
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is left of a dataset folder after the paper's filters. Make one with ``load_dataset``."""
+
+    path: Path
+    user_ids: list[str]
+    item_ids: list[str]  # item i is item_ids[i - 1]
+    sequences: list[np.ndarray]  # a user's items, 1 ... I, in time order
+    timestamps: list[np.ndarray]  # their times, float64
+    items: pd.DataFrame | None  # row i - 1 describes item i; None for an ids-only dataset
+    max_length: int = 50
+    dropped: dict[str, int] = field(default_factory=dict)  # how many rows each filter took
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return len(self.item_ids)
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.user_ids)
+
+    @cached_property
+    def user_keys(self) -> np.ndarray:
+        """(U,) int64: a stable hash of each user id, not negative."""
+        digests = (hashlib.blake2b(user_id.encode(), digest_size=8).digest() for user_id in self.user_ids)
+        return np.array([int.from_bytes(digest, "big") >> 1 for digest in digests], dtype=np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of ids and histories: a checkpoint remembers it."""
+        digest = hashlib.sha256("\n".join([*self.user_ids, "", *self.item_ids]).encode())
+        digest.update(self.lengths.tobytes() + self.flat.tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(U,) int64: the length of each history."""
+        return np.array([len(sequence) for sequence in self.sequences], dtype=np.int64)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """All histories end to end, int64."""
+        return np.concatenate(self.sequences)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(U,) int64: where each history starts in ``flat``."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def statistics(self) -> dict[str, float]:
+        """The row of Table I: users, items, interactions, avg_length."""
+        total = int(self.lengths.sum())
+        return {
+            "users": self.num_users,
+            "items": self.num_items,
+            "interactions": total,
+            "avg_length": total / self.num_users,
+        }
+
+    def split(self, name: str) -> Split:
+        """Leave-one-out: "test" holds out each user's last item, "valid" the last but one."""
+        if name not in ("valid", "test"):
+            raise ValueError(f"split must be valid or test, got {name!r}")
+        end = -1 if name == "test" else -2
+        return Split(
+            np.arange(self.num_users),
+            [sequence[:end][-self.max_length :] for sequence in self.sequences],
+            np.array([sequence[end] for sequence in self.sequences]),
+        )
+
+    def train_examples(
+        self, max_prefixes_per_user: int | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Users (n,) and target positions (n,) of training prefixes: every one, or a few a user drawn at random.
+
+        A prefix has at least one item, and its target comes before the two held-out items.
+        """
+        counts = np.maximum(self.lengths - 3, 0)  # targets at positions 1 ... length - 3
+        users = np.repeat(np.arange(self.num_users), counts)
+        positions = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        if max_prefixes_per_user is not None:
+            shuffled = np.lexsort((rng.random(len(users)), users))  # within each user
+            kept = positions_within(counts) < max_prefixes_per_user
+            users, positions = users[shuffled][kept], positions[shuffled][kept]
+        return users, positions
+
+    def item_texts(self) -> list[str]:
+        """Title, brand and category of every item, as the paper (section IV-A1)."""
+        fields = self.items[["title", "brand", "category"]].itertuples(index=False)
+        return [", ".join(part for part in (text.strip() for text in row) if part) for row in fields]
+
+    def image_paths(self) -> list[Path]:
+        """The picture of every item."""
+        return [self.path / image for image in self.items["image"]]
+
+
+def positions_within(counts: np.ndarray) -> np.ndarray:
+    """(2, 3) -> 0 1 0 1 2."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def left_pad(flat: np.ndarray, starts: np.ndarray, ends: np.ndarray, max_length: int) -> torch.Tensor:
+    """The slices ``flat[start:end]``, the latest ``max_length`` of each, left-padded with 0 to the longest: (B, L)."""
+    lengths = np.minimum(ends - starts, max_length)
+    offsets = np.arange(-lengths.max(), 0)  # (L,)
+    index = ends[:, None] + offsets  # (B, L)
+    return torch.from_numpy(np.where(offsets >= -lengths[:, None], flat[np.maximum(index, 0)], 0))
+
+
+def train_batches(
+    dataset: Dataset, batch_size: int, seed: int, epoch: int, max_prefixes_per_user: int | None
+) -> Iterator[Batch]:
+    """An epoch's batches, shuffled across users and lengths: a function of (seed, epoch) alone."""
+    rng = np.random.default_rng((seed, epoch))
+    users, positions = dataset.train_examples(max_prefixes_per_user, rng)
+    order = rng.permutation(len(users))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield make_batch(dataset, users[rows], positions[rows])
+
+
+def eval_batches(dataset: Dataset, split: Split, batch_size: int) -> Iterator[Batch]:
+    """The examples of a split in batches of similar length; ``batch.users`` says whose they are."""
+    lengths = np.array([len(history) for history in split.histories])
+    order = np.argsort(lengths, kind="stable")
+    flat, ends = np.concatenate(split.histories), np.cumsum(lengths)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        item_seq = left_pad(flat, (ends - lengths)[rows], ends[rows], dataset.max_length)
+        users = split.users[rows]
+        yield Batch(
+            item_seq,
+            torch.from_numpy(split.targets[rows]),
+            torch.from_numpy(users),
+            torch.from_numpy(dataset.user_keys[users]),
+        )
+
+
+def make_batch(dataset: Dataset, users: np.ndarray, positions: np.ndarray) -> Batch:
+    """The batch whose targets are the items at ``positions`` (B,) in the histories of ``users`` (B,)."""
+    starts = dataset.starts[users]
+    return Batch(
+        left_pad(dataset.flat, starts, starts + positions, dataset.max_length),
+        torch.from_numpy(dataset.flat[starts + positions]),
+        torch.from_numpy(users),
+        torch.from_numpy(dataset.user_keys[users]),
+    )
+
+
+def length_chunks(item_seq: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Cut a batch (B, L) by history length into pairs of rows (b,) and their sequences, trimmed to the longest (b, l).
+
+    Every row is in exactly one chunk. Short histories then don't pay for the padding of long ones.
+    """
+    lengths = (item_seq > 0).sum(dim=1)  # (B,)
+    bounds = torch.tensor(CHUNK_LENGTHS, device=item_seq.device)
+    bins = torch.bucketize(lengths, bounds)  # (B,)
+    chunks = []
+    for number in range(len(CHUNK_LENGTHS) + 1):
+        rows = (bins == number).nonzero()[:, 0]
+        if len(rows):
+            longest = max(int(lengths[rows].max()), 1)
+            chunks.append((rows, item_seq[rows, -longest:]))
+    return chunks
+
+
+def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
+    """Read a dataset folder and apply the paper's filters (section IV-A1).
+
+    Items without text or picture are dropped, then users and items with fewer than five interactions until none is
+    left. Ties in time keep the order of the file. A folder without ``items.csv`` is an ids-only dataset.
+
+    Raises:
+        InputError: something is missing or malformed; the message names the file, the line and what to do.
+    """
+    path = Path(path)
+    table = read_interactions(path / "interactions.csv")
+    items = read_items(path) if (path / "items.csv").exists() else None
+    dropped = {"interactions with items without text or picture": 0}
+    if items is not None:
+        complete = items[(items[["title", "brand", "category"]] != "").any(axis=1) & (items["image"] != "")]
+        known = table["item_id"].isin(complete["item_id"])
+        dropped["interactions with items without text or picture"] = int((~known).sum())
+        table = table[known]
+    before = len(table)
+    table = five_core(table)
+    dropped[f"interactions outside the {MIN_INTERACTIONS}-core"] = before - len(table)
+    if table.empty:
+        reasons = " and ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        raise InputError(f"Nothing of {path} is left after the paper's filters, which took {reasons}; add more data.")
+    table = table.sort_values("timestamp", kind="stable")
+    user_ids, item_ids = sorted(table["user_id"].unique()), sorted(table["item_id"].unique())
+    users = pd.Index(user_ids).get_indexer(table["user_id"])
+    order = np.argsort(users, kind="stable")
+    cuts = np.cumsum(np.bincount(users))[:-1]
+    indices = pd.Index(item_ids).get_indexer(table["item_id"]).astype(np.int64) + 1
+    if items is not None:
+        items = items.set_index("item_id", drop=False).loc[item_ids].reset_index(drop=True)
+        check_images(path, items)
+    return Dataset(
+        path=path,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        sequences=np.split(indices[order], cuts),
+        timestamps=np.split(table["timestamp"].to_numpy(np.float64)[order], cuts),
+        items=items,
+        max_length=max_length,
+        dropped=dropped,
+    )
+
+
+def five_core(table: pd.DataFrame) -> pd.DataFrame:
+    """Drop users and items with fewer than five rows, again and again until there are none."""
+    users, items = pd.factorize(table["user_id"])[0], pd.factorize(table["item_id"])[0]
+    kept = np.ones(len(table), dtype=bool)
+    while True:
+        enough = (np.bincount(users[kept], minlength=len(users))[users] >= MIN_INTERACTIONS) & (
+            np.bincount(items[kept], minlength=len(items))[items] >= MIN_INTERACTIONS
+        )
+        if (kept & enough).sum() == kept.sum():
+            return table[kept]
+        kept &= enough
+
+
+def read_interactions(path: Path) -> pd.DataFrame:
+    """``interactions.csv`` as strings, its timestamps as numbers."""
+    table = read_table(path, ("user_id", "item_id", "timestamp"))
+    times = pd.to_numeric(table["timestamp"], errors="coerce")
+    bad = ~np.isfinite(times)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}, line {row + 2}: the timestamp {table['timestamp'].iloc[row]!r} is not a number; "
+            "give seconds since 1970, or the position in the user's history."
+        )
+    for column in ("user_id", "item_id"):
+        empty = (table[column] == "").to_numpy()
+        if empty.any():
+            raise InputError(f"{path}, line {int(np.argmax(empty)) + 2}: {column} is empty; fill it in.")
+    return table[["user_id", "item_id"]].assign(timestamp=times)
+
+
+def read_items(path: Path) -> pd.DataFrame:
+    """``items.csv``: strings, empty where missing; pictures must lie in the folder."""
+    source = path / "items.csv"
+    table = read_table(source, ("item_id", "title", "image"))
+    items = table.reindex(columns=list(ITEM_COLUMNS), fill_value="")
+    again = items["item_id"].duplicated().to_numpy()
+    if again.any():
+        row = int(np.argmax(again))
+        raise InputError(f"{source}, line {row + 2}: item {items['item_id'].iloc[row]!r} is there twice; keep one row.")
+    for row, image in enumerate(items["image"]):
+        if image and (Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image):
+            raise InputError(f"{source}, line {row + 2}: the picture {image!r} must be a path below {path}.")
+    return items
+
+
+def check_images(path: Path, items: pd.DataFrame) -> None:
+    """Every picture that ``items.csv`` names has to be there."""
+    missing = [i for i, image in zip(items["item_id"], items["image"], strict=True) if not (path / image).is_file()]
+    if missing:
+        image = items.set_index("item_id").loc[missing[0], "image"]
+        raise InputError(
+            f"{path / 'items.csv'}: the picture {image!r} of item {missing[0]!r} is not there"
+            f"{f' (nor are {len(missing) - 1} others)' if missing[1:] else ''}; add it or leave the field empty."
+        )
+
+
+def read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
+    """A CSV with a header as strings, nothing read as missing; ``InputError`` says what is wrong and where."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; a dataset folder needs it (see data/README.md).") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path} is empty; its first line must name the columns {', '.join(required)}.") from None
+    except pd.errors.ParserError as error:
+        raise InputError(f"{path} is not a proper CSV file: {str(error).strip()}; mend that line.") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, near line {line}, is not UTF-8 text; save the file as UTF-8.") from None
+    missing = [column for column in required if column not in table]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(repr, table.columns))}.")
+    return table
