@@ -36,7 +36,7 @@ _MODULE_OF = {
     "bootstrap_interval": "evaluate",
 }
 
-__all__ = list(_MODULE_OF)  # noqa: PLE0604
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:

@@ -166,7 +166,8 @@ def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
     import torch
 
-    from imecd_lite.checkpoint import build_model, describe, load_checkpoint, write_json
+    from imecd_lite.checkpoint import build_model, describe, load_checkpoint
+    from imecd_lite.files import write_json
     from imecd_lite.train import STATE_FILE, train
 
     model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
@@ -215,7 +216,7 @@ def run_recommend(options: argparse.Namespace) -> None:
 def open_checkpoint(options: argparse.Namespace) -> tuple:
     """The trained model and its dataset."""
     from imecd_lite.checkpoint import load_checkpoint
-    from imecd_lite.config import read_json
+    from imecd_lite.files import read_json
 
     config = read_json(options.checkpoint / "config.json")
     device = pick_device(options.device)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from imecd_lite.baselines import Popularity
-from imecd_lite.config import IMECDConfig, TrainConfig, from_dict, read_json
+from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
+from imecd_lite.files import read_json, read_tensors, write_tensors
 from imecd_lite.model import IMECD, Recommender
 
 FORMAT = 1
@@ -33,39 +30,6 @@ def build_model(name: str, config: IMECDConfig, dataset: Dataset, features: Feat
         config = dataclasses.replace(config, use_text=False, use_image=False)
         return MODELS[name](config, dataset.num_items)
     return MODELS[name](config, dataset.num_items, features.text, features.image)
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call ``write(temporary path)`` and move the result to ``path``: the file is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata; ``InputError`` when missing, truncated or foreign."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}); copy it anew or train the model again."
-        ) from None
 
 
 def describe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from dataclasses import dataclass
@@ -147,18 +146,3 @@ def from_dict(kind: type, values: dict, source: str) -> object:
     if unknown:
         raise InputError(f"{source} has an unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
     return kind(**values)
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON object; ``InputError`` names the file (and line) when it is missing or is not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg}); write the file anew.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text; write the file anew.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; write the file anew.")
-    return value

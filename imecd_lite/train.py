@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from imecd_lite.checkpoint import read_tensors, save_weights, write_atomically, write_tensors
+from imecd_lite.checkpoint import save_weights
 from imecd_lite.config import TrainConfig
 from imecd_lite.dataset import Dataset, train_batches
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks
+from imecd_lite.files import read_tensors, write_atomically, write_tensors
 from imecd_lite.model import Recommender
 
 STATE_FILE = "training_state.safetensors"

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, check_types, field_types, from_dict, read_json
+from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, check_types, field_types, from_dict
+from imecd_lite.files import read_json
 from imecd_lite.errors import InputError
 
 

@@ -1,0 +1,166 @@
+"""Full-catalogue ranking: target ranks -> H@K, N@K (section IV-A2), intervals over users, coverage."""
+
+# B batch, I items, U users, K cut-off, R resamples
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from imecd_lite.dataset import Batch, Dataset, Split, eval_batches
+from imecd_lite.files import write_atomically
+from imecd_lite.model import Recommender
+
+BATCH_SIZE = 512
+
+
+def target_ranks(
+    model: Recommender,
+    dataset: Dataset,
+    split: Split,
+    batch_size: int = BATCH_SIZE,
+    mask_seen: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """The rank of each user's true item among the whole catalogue, (U,) from 1.
+
+    Every item that scores as high as the true one or higher stands before it, so a constant scorer gets no hits.
+
+    Args:
+        mask_seen: leave out the items of a user's history; never the true item.
+        seed: of the reverse diffusion. A user's scores depend on it and on the user, not on the batch.
+    """
+    ranks = np.zeros(len(split.users), dtype=np.int64)
+    for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed, progress):
+        target = scores.gather(1, batch.pos_items[:, None])  # (B, 1)
+        ranks[batch.users.cpu()] = (scores >= target).sum(dim=1).cpu()
+    return ranks
+
+
+def top_items(
+    model: Recommender,
+    dataset: Dataset,
+    split: Split,
+    k: int = 10,
+    batch_size: int = BATCH_SIZE,
+    mask_seen: bool = False,
+    seed: int = 0,
+) -> np.ndarray:
+    """The items recommended to each user, best first, (U, K)."""
+    top = np.zeros((len(split.users), k), dtype=np.int64)
+    for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed):
+        top[batch.users.cpu()] = scores.topk(k).indices.cpu()
+    return top
+
+
+@torch.inference_mode()
+def score_batches(
+    model: Recommender,
+    dataset: Dataset,
+    split: Split,
+    batch_size: int,
+    mask_seen: bool,
+    seed: int,
+    progress: bool = False,
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Batches of a split with the model's scores (B, I + 1), the model in eval mode."""
+    training, device = model.training, next(iter(model.state_dict().values())).device
+    model.eval()
+    try:
+        total = -(-len(split.users) // batch_size)
+        batches = eval_batches(dataset, split, batch_size)
+        for batch in tqdm(batches, desc="scoring", unit="batch", total=total, leave=False, disable=not progress):
+            batch = batch.to(device)
+            scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed)
+            if scores.shape != (len(batch.users), dataset.num_items + 1):
+                raise ValueError(
+                    f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"
+                )
+            if scores.isnan().any():
+                raise ValueError("scores hold NaN; the model has diverged, train it with a lower learning_rate")
+            if mask_seen:
+                target = scores.gather(1, batch.pos_items[:, None])
+                scores = scores.scatter(1, batch.item_seq, -torch.inf).scatter(1, batch.pos_items[:, None], target)
+            yield batch, scores
+    finally:
+        model.train(training)
+
+
+def hit(ranks: np.ndarray, k: int) -> np.ndarray:
+    """H@K of each user, (U,): 1 where the true item is among the first K."""
+    return (ranks <= k).astype(np.float64)
+
+
+def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
+    """N@K of each user, (U,): 1 / log2(rank + 1) where the true item is among the first K, else 0."""
+    return hit(ranks, k) / np.log2(ranks + 1)
+
+
+def user_values(ranks: np.ndarray, metric: str) -> np.ndarray:
+    """A metric such as "ndcg@10" for each user, (U,)."""
+    name, _, k = metric.partition("@")
+    if name not in ("hit", "ndcg") or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"metric must be hit@K or ndcg@K, got {metric!r}")
+    return {"hit": hit, "ndcg": ndcg}[name](np.asarray(ranks), int(k))
+
+
+def metrics(ranks: np.ndarray, ks: tuple[int, ...] = (5, 10, 20)) -> dict[str, float]:
+    """Means over users: hit@K and ndcg@K for each K, and num_users."""
+    names = [f"{name}@{k}" for name in ("hit", "ndcg") for k in ks]
+    return {name: float(user_values(ranks, name).mean()) for name in names} | {"num_users": len(ranks)}
+
+
+def resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
+    """(R,) means of ``values`` (U,) over users drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)])
+
+
+def bootstrap_interval(
+    ranks: np.ndarray, metric: str, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval over users of a metric such as "ndcg@10"."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled_means(user_values(ranks, metric), num_resamples, seed), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def paired_bootstrap(
+    ranks: np.ndarray,
+    other_ranks: np.ndarray,
+    metric: str,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval of the difference in a metric between two systems (first minus second) on the same users."""
+    if len(ranks) != len(other_ranks):
+        raise ValueError(f"both systems must rank the same users, got {len(ranks)} and {len(other_ranks)}")
+    difference = user_values(ranks, metric) - user_values(other_ranks, metric)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled_means(difference, num_resamples, seed), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def coverage(top: np.ndarray, num_items: int) -> float:
+    """The share of the catalogue that is recommended to anybody; ``top`` (U, K) holds item indices."""
+    return len(np.unique(top)) / num_items
+
+
+def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) -> None:
+    """Write user_id, item_id of the true item, and its rank as CSV, atomically."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["user_id", "item_id", "rank"])
+            for user, item, rank in zip(split.users, split.targets, ranks, strict=True):
+                writer.writerow([dataset.user_ids[user], dataset.item_ids[item - 1], rank])
+
+    write_atomically(path, write)
