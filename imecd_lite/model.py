@@ -154,7 +154,7 @@ class IMECD(Recommender):
             x_t = self.schedule.add_noise(x_0, noise, timesteps)
             predictions, chosen[name] = [], []
             for rows, item_seq in chunks:
-                sequence = self.embedding_dropout(F.embedding(item_seq, table))  # (b, l, D)
+                sequence = self.embedding_dropout(F.embedding(item_seq, table, padding_idx=0))  # (b, l, D)
                 quantised, indices = self.quantise(name, sequence, gumbel_noise[rows])
                 if indices is not None:
                     chosen[name].append((sequence.detach(), indices))
