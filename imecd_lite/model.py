@@ -127,6 +127,8 @@ class IMECD(Recommender):
         self, modality: str, sequence: torch.Tensor, gumbel_noise: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Eq. 7-9: the quantised sequence (B, L, D) and its code indices (B,), None without codebooks."""
+        if sequence.shape[1] > self.config.max_length:
+            raise ValueError(f"item_seq must hold at most {self.config.max_length} items, got {sequence.shape[1]}")
         if not self.config.use_codebooks:
             return sequence, None
         output = self.codebooks[modality](sequence, gumbel_noise)
