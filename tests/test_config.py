@@ -6,7 +6,6 @@ import json
 import pytest
 
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, check_types, field_types, from_dict
-from imecd_lite.files import read_json
 from imecd_lite.errors import InputError
 
 
@@ -119,24 +118,3 @@ def test_an_impossible_value_in_a_file_is_refused():
 def test_field_types_and_check_types_know_optional_fields():
     assert field_types(int | None) == (int, type(None)) and field_types(str) == (str,)
     check_types(TrainConfig(max_prefixes_per_user=None))
-
-
-def test_read_json_names_the_file_and_the_line(tmp_path):
-    with pytest.raises(InputError, match=r"config\.json is not there"):
-        read_json(tmp_path / "config.json")
-    broken = tmp_path / "broken.json"
-    broken.write_text('{"a": 1,\n"b": }\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"broken\.json, line 2"):
-        read_json(broken)
-    broken.write_text("[1]", encoding="utf-8")
-    with pytest.raises(InputError, match=r"broken\.json holds a list"):
-        read_json(broken)
-    broken.write_text('{"a": 1}', encoding="utf-8")
-    assert read_json(broken) == {"a": 1}
-
-
-def test_read_json_refuses_what_is_not_text(tmp_path):
-    binary = tmp_path / "config.json"
-    binary.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match=r"config\.json"):
-        read_json(binary)

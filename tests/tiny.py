@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from imecd_lite.codebooks import gumbel
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch
+from imecd_lite.dataset import Batch, Dataset
 from imecd_lite.model import IMECD
 
-NUM_ITEMS = 13
+NUM_ITEMS, NUM_USERS = 13, 24
 TEXT_SIZE, IMAGE_SIZE = 5, 3
 
 HISTORIES = ((1, 2, 3, 4, 5, 6), (7,), (8, 9, 10), (11, 12, 13, 1), (2, 2), (8, 9, 10), (5, 4, 13, 12, 11))
@@ -105,3 +108,40 @@ def train_steps(model: IMECD, steps: int = 3, learning_rate: float = 0.01) -> No
         output.total.backward()
         optimizer.step()
         model.after_step(output)
+
+
+def random_sequences(seed: int = 0) -> list[np.ndarray]:
+    """(U,) histories of 6 to 12 items; each item follows its predecessor more often than chance."""
+    rng = np.random.default_rng(seed)
+    sequences = []
+    for _ in range(NUM_USERS):
+        items = [int(rng.integers(NUM_ITEMS))]
+        while len(items) < rng.integers(6, 13):
+            items.append((items[-1] + 1) % NUM_ITEMS if rng.random() < 0.7 else int(rng.integers(NUM_ITEMS)))
+        sequences.append(np.array(items) + 1)
+    return sequences
+
+
+def tiny_dataset(sequences: list[np.ndarray] | None = None, max_length: int = CONFIG.max_length) -> Dataset:
+    """An ids-only dataset in memory."""
+    sequences = random_sequences() if sequences is None else sequences
+    return Dataset(
+        path=Path("made-up"),
+        user_ids=[f"user {u}" for u in range(len(sequences))],
+        item_ids=[f"item {i}" for i in range(1, NUM_ITEMS + 1)],
+        sequences=sequences,
+        timestamps=[np.arange(len(sequence), dtype=np.float64) for sequence in sequences],
+        items=None,
+        max_length=max_length,
+    )
+
+
+def write_folder(path: Path, sequences: list[np.ndarray] | None = None) -> Path:
+    """The same as an ids-only dataset folder; users and items keep their order."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "interactions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "timestamp"])
+        for user, sequence in enumerate(random_sequences() if sequences is None else sequences):
+            writer.writerows([f"u{user:02}", f"i{item:02}", time] for time, item in enumerate(sequence))
+    return path

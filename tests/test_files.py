@@ -1,0 +1,76 @@
+"""Files are whole or not there; what is not ours is refused in one sentence."""
+
+import pytest
+import torch
+
+from imecd_lite.errors import InputError
+from imecd_lite.files import read_json, read_tensors, write_atomically, write_json, write_tensors
+
+
+def test_read_json_names_the_file_and_the_line(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json is not there"):
+        read_json(tmp_path / "config.json")
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"a": 1,\n"b": }\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken\.json, line 2"):
+        read_json(broken)
+    broken.write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken\.json holds a list"):
+        read_json(broken)
+    broken.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match=r"broken\.json is not UTF-8"):
+        read_json(broken)
+
+
+def test_json_comes_back_as_it_was_written(tmp_path):
+    value = {"a": 1, "b": [0.1, None, "ä"], "c": {"d": True}}
+    write_json(tmp_path / "new" / "value.json", value)
+    assert read_json(tmp_path / "new" / "value.json") == value
+
+
+def test_json_refuses_what_json_does_not_have(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "value.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_come_back_bit_by_bit_with_their_metadata(tmp_path):
+    tensors = {
+        "whole": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
+        "a view": torch.arange(12).reshape(3, 4).T,
+        "single": torch.tensor(7.0, dtype=torch.float64),
+        "half": torch.ones(2, dtype=torch.float16),
+    }
+    write_tensors(tmp_path / "t.safetensors", tensors, {"who": "a test"})
+    back, metadata = read_tensors(tmp_path / "t.safetensors")
+    assert metadata == {"who": "a test"} and set(back) == set(tensors)
+    assert all(torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype for name in tensors)
+
+
+def test_a_missing_truncated_or_foreign_tensor_file_is_refused(tmp_path):
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(InputError, match=r"t\.safetensors is not there"):
+        read_tensors(path)
+    write_tensors(path, {"a": torch.ones(100)})
+    whole = path.read_bytes()
+    for content in (b"", whole[:4], whole[:20], whole[:-1], whole[: len(whole) // 2], b"PK\x03\x04 a zip file, say"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"t\.safetensors is not a whole safetensors file") as caught:
+            read_tensors(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, fault):
+    path = tmp_path / "value.txt"
+    path.write_text("old", encoding="utf-8")
+
+    def write(temporary):
+        temporary.write_text("ne", encoding="utf-8")
+        raise fault
+
+    with pytest.raises(fault):
+        write_atomically(path, write)
+    assert path.read_text(encoding="utf-8") == "old"
+    write_atomically(path, lambda temporary: temporary.write_text("new", encoding="utf-8"))
+    assert [p.name for p in tmp_path.iterdir()] == ["value.txt"] and path.read_text(encoding="utf-8") == "new"
