@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -60,3 +61,13 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); copy it anew or train the model again."
         ) from None
+
+
+def tree_hash(folder: Path, skip: tuple[str, ...] = ()) -> str:
+    """sha256 over the names and contents of all files below ``folder``, in order of name; ``skip`` names files."""
+    digest = hashlib.sha256()
+    for path in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()):
+        if path.name not in skip:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder).as_posix()}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
