@@ -166,7 +166,7 @@ def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
     import torch
 
-    from imecd_lite.checkpoint import build_model, describe, load_checkpoint
+    from imecd_lite.checkpoint import build_model, describe, load_checkpoint, refuse_other_run
     from imecd_lite.files import write_json
     from imecd_lite.train import STATE_FILE, train
 
@@ -181,7 +181,10 @@ def run_train(options: argparse.Namespace) -> None:
         model = build_model(options.model, model_config, dataset, features).to(device)
     num_parameters = sum(p.numel() for p in model.parameters())
     print(f"{options.model} with {num_parameters:,} parameters on {device}.")
-    write_json(output / "config.json", describe(options.model, model, train_config, dataset, features))
+    info = describe(options.model, model, train_config, dataset, features)
+    if (output / "config.json").exists():
+        refuse_other_run(output, info)
+    write_json(output / "config.json", info)
     history = train(model, dataset, train_config, output, options.resume, progress=True, on_epoch=print_epoch)
     model = load_checkpoint(output, dataset, features).to(device)
     results = {split: measure(model, dataset, split, output / f"ranks_{split}.csv") for split in ("valid", "test")}
@@ -215,10 +218,9 @@ def run_recommend(options: argparse.Namespace) -> None:
 
 def open_checkpoint(options: argparse.Namespace) -> tuple:
     """The trained model and its dataset."""
-    from imecd_lite.checkpoint import load_checkpoint
-    from imecd_lite.files import read_json
+    from imecd_lite.checkpoint import load_checkpoint, read_description
 
-    config = read_json(options.checkpoint / "config.json")
+    config = read_description(options.checkpoint)
     device = pick_device(options.device)
     dataset, features = open_data(options, device, config["model_config"]["max_length"])
     return load_checkpoint(options.checkpoint, dataset, features).to(device), dataset

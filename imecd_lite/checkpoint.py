@@ -36,15 +36,39 @@ def describe(
     name: str, model: Recommender, train_config: TrainConfig, dataset: Dataset, features: Features | None
 ) -> dict:
     """What ``config.json`` says of a model: its settings and the data it belongs to."""
-    model_config = model.config if isinstance(model, IMECD) else IMECDConfig()
     return {
         "format": FORMAT,
         "model": name,
-        "model_config": dataclasses.asdict(model_config),
+        "model_config": dataclasses.asdict(model.config or IMECDConfig()),
         "train_config": dataclasses.asdict(train_config),
         "dataset": dataset.fingerprint,
         "features": features.fingerprint if features else None,
     }
+
+
+def refuse_other_run(folder: Path, info: dict) -> None:
+    """Raise ``InputError`` where the run in ``folder`` was begun otherwise than ``info`` describes it.
+
+    How long it may last, ``epochs`` and ``patience``, is free to change.
+    """
+    then, now = (run | run["model_config"] | run["train_config"] for run in (read_description(folder), info))
+    for name in sorted(set(now) - {"model_config", "train_config", "epochs", "patience"}):
+        if then.get(name) != now[name]:
+            raise InputError(
+                f"The run in {folder} was begun with {name} {then.get(name)!r}, not {now[name]!r}; resume with that."
+            )
+
+
+def read_description(folder: Path) -> dict:
+    """``config.json`` of a checkpoint; ``InputError`` when it is missing, foreign or written by a newer version."""
+    source = folder / "config.json"
+    info = read_json(source)
+    missing = [key for key in ("format", "model", "model_config", "train_config", "dataset") if key not in info]
+    if missing:
+        raise InputError(f"{source} does not describe a model of ours, it has no {missing[0]!r}; name another folder.")
+    if info["format"] != FORMAT:
+        raise InputError(f"{source} has format {info['format']!r}; this version reads format {FORMAT}; update it.")
+    return info
 
 
 def save_weights(folder: Path, weights: dict[str, torch.Tensor], dtype: str = "float32") -> None:
@@ -60,23 +84,22 @@ def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | N
         InputError: a file is missing, truncated or foreign, written by a newer version, or made for other data.
     """
     folder = Path(folder)
-    source = folder / "config.json"
-    info = read_json(source)
-    if info.get("format") != FORMAT:
-        raise InputError(f"{source} has format {info.get('format')!r}; this version reads format {FORMAT}; update it.")
+    info = read_description(folder)
     if info["dataset"] != dataset.fingerprint:
         raise InputError(f"{folder} was trained on other data than {dataset.path}; name the dataset it was trained on.")
-    if info["features"] != (features.fingerprint if features else None):
+    if info.get("features") != (features.fingerprint if features else None):
         raise InputError(
             f"{folder} was trained on other text and image features than those of {dataset.path}; "
             "encode with the encoders it was trained with, or train again."
         )
-    config = from_dict(IMECDConfig, info["model_config"], str(source))
+    config = from_dict(IMECDConfig, info["model_config"], str(folder / "config.json"))
     model = build_model(info["model"], config, dataset, features)
     weights, _ = read_tensors(folder / "model.safetensors")
     expected = model.state_dict()
     mismatch = sorted(set(weights) ^ set(expected)) or [k for k in expected if expected[k].shape != weights[k].shape]
     if mismatch:
-        raise InputError(f"{folder / 'model.safetensors'} does not fit {source}: {mismatch[0]} differs; train again.")
+        raise InputError(
+            f"{folder / 'model.safetensors'} does not fit config.json: {mismatch[0]} differs; train again."
+        )
     model.load_state_dict({k: v.to(expected[k].dtype) for k, v in weights.items()})
     return model.eval()

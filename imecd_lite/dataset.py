@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -126,8 +127,7 @@ class Dataset:
         A prefix has at least one item, and its target comes before the two held-out items.
         """
         counts = np.maximum(self.lengths - 3, 0)  # targets at positions 1 ... length - 3
-        users = np.repeat(np.arange(self.num_users), counts)
-        positions = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        users, positions = np.repeat(np.arange(self.num_users), counts), positions_within(counts) + 1
         if max_prefixes_per_user is not None:
             shuffled = np.lexsort((rng.random(len(users)), users))  # within each user
             kept = positions_within(counts) < max_prefixes_per_user
@@ -245,8 +245,9 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
     cuts = np.cumsum(np.bincount(users))[:-1]
     indices = pd.Index(item_ids).get_indexer(table["item_id"]).astype(np.int64) + 1
     if items is not None:
-        items = items.set_index("item_id", drop=False).loc[item_ids].reset_index(drop=True)
+        items = items[items["item_id"].isin(item_ids)].sort_values("item_id")
         check_images(path, items)
+        items = items.reset_index(drop=True)
     return Dataset(
         path=path,
         user_ids=user_ids,
@@ -273,21 +274,13 @@ def five_core(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_interactions(path: Path) -> pd.DataFrame:
-    """``interactions.csv`` as strings, its timestamps as numbers."""
+    """``interactions.csv`` as strings, its timestamps as numbers; the index is the line in the file."""
     table = read_table(path, ("user_id", "item_id", "timestamp"))
     times = pd.to_numeric(table["timestamp"], errors="coerce")
-    bad = ~np.isfinite(times)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"{path}, line {row + 2}: the timestamp {table['timestamp'].iloc[row]!r} is not a number; "
-            "give seconds since 1970, or the position in the user's history."
-        )
+    refuse_lines(path, table, "timestamp", ~np.isfinite(times), "is not a number", "give seconds since 1970")
     for column in ("user_id", "item_id"):
-        empty = (table[column] == "").to_numpy()
-        if empty.any():
-            raise InputError(f"{path}, line {int(np.argmax(empty)) + 2}: {column} is empty; fill it in.")
-    return table[["user_id", "item_id"]].assign(timestamp=times)
+        refuse_lines(path, table, column, table[column] == "", "is empty", "fill it in")
+    return table[["user_id", "item_id"]].assign(timestamp=times.astype(float))
 
 
 def read_items(path: Path) -> pd.DataFrame:
@@ -295,41 +288,74 @@ def read_items(path: Path) -> pd.DataFrame:
     source = path / "items.csv"
     table = read_table(source, ("item_id", "title", "image"))
     items = table.reindex(columns=list(ITEM_COLUMNS), fill_value="")
-    again = items["item_id"].duplicated().to_numpy()
-    if again.any():
-        row = int(np.argmax(again))
-        raise InputError(f"{source}, line {row + 2}: item {items['item_id'].iloc[row]!r} is there twice; keep one row.")
-    for row, image in enumerate(items["image"]):
-        if image and (Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image):
-            raise InputError(f"{source}, line {row + 2}: the picture {image!r} must be a path below {path}.")
+    refuse_lines(source, items, "item_id", items["item_id"] == "", "is empty", "fill it in")
+    refuse_lines(source, items, "item_id", items["item_id"].duplicated(), "is there twice", "keep one row")
+    outside = items["image"].map(lambda image: bool(image) and leaves_folder(image)).astype(bool)
+    refuse_lines(source, items, "image", outside, "leaves the folder", f"give a path below {path}")
     return items
+
+
+def leaves_folder(image: str) -> bool:
+    """Whether a relative path points elsewhere than below its folder, on any system."""
+    return any(
+        kind(image).is_absolute() or kind(image).drive or ".." in kind(image).parts
+        for kind in (PurePosixPath, PureWindowsPath)
+    )
 
 
 def check_images(path: Path, items: pd.DataFrame) -> None:
     """Every picture that ``items.csv`` names has to be there."""
-    missing = [i for i, image in zip(items["item_id"], items["image"], strict=True) if not (path / image).is_file()]
-    if missing:
-        image = items.set_index("item_id").loc[missing[0], "image"]
-        raise InputError(
-            f"{path / 'items.csv'}: the picture {image!r} of item {missing[0]!r} is not there"
-            f"{f' (nor are {len(missing) - 1} others)' if missing[1:] else ''}; add it or leave the field empty."
-        )
+    missing = ~items["image"].map(lambda image: (path / image).is_file()).astype(bool)
+    others = f" ({missing.sum() - 1} others neither)" if missing.sum() > 1 else ""
+    problem = f"is not there{others}"
+    refuse_lines(path / "items.csv", items, "image", missing, problem, "add the picture or leave the field empty")
+
+
+def refuse_lines(path: Path, table: pd.DataFrame, column: str, bad: pd.Series, problem: str, remedy: str) -> None:
+    """Raise ``InputError`` for the first row of ``table`` that is ``bad``, naming its line and its value."""
+    if bad.any():
+        line = bad.idxmax()
+        raise InputError(f"{path}, line {line}: {column} {table.loc[line, column]!r} {problem}; {remedy}.")
 
 
 def read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV with a header as strings, nothing read as missing; ``InputError`` says what is wrong and where."""
+    """A CSV file with a header as strings; the index is the line on which a row ends.
+
+    Raises:
+        InputError: the file is missing, empty, not UTF-8 or not a table, or lacks a required column.
+    """
+    rows, lines = [], []
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            for row in reader:
+                if len(row) == len(header):
+                    rows.append(row)
+                    lines.append(reader.line_num)
+                elif row:
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, where the first line names "
+                        f"{len(header)}; put fields that hold commas in double quotes."
+                    )
     except FileNotFoundError:
         raise InputError(f"{path} is not there; a dataset folder needs it (see data/README.md).") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path} is empty; its first line must name the columns {', '.join(required)}.") from None
-    except pd.errors.ParserError as error:
-        raise InputError(f"{path} is not a proper CSV file: {str(error).strip()}; mend that line.") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, near line {line}, is not UTF-8 text; save the file as UTF-8.") from None
-    missing = [column for column in required if column not in table]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: {error}; mend that line.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}, line {first_bad_line(path)}: not UTF-8 text; save the file as UTF-8.") from None
+    missing = [column for column in required if header.count(column) != 1]
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(repr, table.columns))}.")
-    return table
+        found = ", ".join(map(repr, header)) or "nothing"
+        raise InputError(f"{path} must have one column {missing[0]!r}; its first line names {found}.")
+    return pd.DataFrame(rows, columns=header, index=lines, dtype=str)
+
+
+def first_bad_line(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return number
+    raise ValueError(f"{path} is UTF-8 throughout")

@@ -30,6 +30,8 @@ class LossOutput:
 class Recommender(nn.Module):
     """What the trainer and the evaluator ask of every model. Items are 1 ... I; 0 is padding."""
 
+    config: IMECDConfig | None = None  # the settings, where a model has some
+
     def fit_statistics(self, dataset: Dataset) -> None:
         """Called once before training: what the model reads off the training data without gradients."""
 

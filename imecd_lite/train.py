@@ -150,9 +150,10 @@ def train_epoch(
     return means
 
 
-def run_settings(config: TrainConfig, dataset: Dataset) -> dict:
+def run_settings(model: Recommender, config: TrainConfig, dataset: Dataset) -> dict:
     """What must be the same when a run is resumed: everything but how long it may last."""
-    settings = dataclasses.asdict(config) | {"dataset": dataset.fingerprint}
+    settings = {"model": type(model).__name__, "dataset": dataset.fingerprint} | dataclasses.asdict(config)
+    settings |= dataclasses.asdict(model.config) if model.config else {}
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
 
@@ -171,7 +172,7 @@ def save_state(
     for index, moments in (optimizer.state_dict()["state"] if optimizer else {}).items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in moments.items()}
     write_tensors(
-        path, tensors, {"rows": json.dumps(history.rows), "settings": json.dumps(run_settings(config, dataset))}
+        path, tensors, {"rows": json.dumps(history.rows), "settings": json.dumps(run_settings(model, config, dataset))}
     )
 
 
@@ -184,7 +185,9 @@ def load_state(
 ) -> tuple[History, dict[str, torch.Tensor]]:
     """Put model and optimiser back to where ``save_state`` left them; returns the history and the best weights."""
     tensors, metadata = read_tensors(path)
-    then, now = json.loads(metadata["settings"]), run_settings(config, dataset)
+    if "settings" not in metadata:
+        raise InputError(f"{path} is not the state of a training run; delete it and train again.")
+    then, now = json.loads(metadata["settings"]), run_settings(model, config, dataset)
     for name, value in now.items():
         if then.get(name) != value:
             raise InputError(
