@@ -63,11 +63,12 @@ def read_description(folder: Path) -> dict:
     """``config.json`` of a checkpoint; ``InputError`` when it is missing, foreign or written by a newer version."""
     source = folder / "config.json"
     info = read_json(source)
-    missing = [key for key in ("format", "model", "model_config", "train_config", "dataset") if key not in info]
-    if missing:
-        raise InputError(f"{source} does not describe a model of ours, it has no {missing[0]!r}; name another folder.")
-    if info["format"] != FORMAT:
+    if info.get("format", FORMAT) != FORMAT:
         raise InputError(f"{source} has format {info['format']!r}; this version reads format {FORMAT}; update it.")
+    keys = ("format", "model", "model_config", "train_config", "dataset", "features")
+    missing = [key for key in keys if key not in info]
+    if missing:
+        raise InputError(f"{source} does not describe a trained model, it has no {missing[0]!r}; name another folder.")
     return info
 
 
@@ -87,7 +88,7 @@ def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | N
     info = read_description(folder)
     if info["dataset"] != dataset.fingerprint:
         raise InputError(f"{folder} was trained on other data than {dataset.path}; name the dataset it was trained on.")
-    if info.get("features") != (features.fingerprint if features else None):
+    if info["features"] != (features.fingerprint if features else None):
         raise InputError(
             f"{folder} was trained on other text and image features than those of {dataset.path}; "
             "encode with the encoders it was trained with, or train again."
