@@ -29,7 +29,7 @@ class Split:
     """One evaluation example a user, in user order."""
 
     users: np.ndarray  # (U,) int64
-    histories: list[np.ndarray]  # the latest max_length items before the target
+    histories: list[np.ndarray]  # all items before the target; batches take the latest max_length
     targets: np.ndarray  # (U,) int64, 1 ... I
 
 
@@ -115,7 +115,7 @@ class Dataset:
         end = -1 if name == "test" else -2
         return Split(
             np.arange(self.num_users),
-            [sequence[:end][-self.max_length :] for sequence in self.sequences],
+            [sequence[:end] for sequence in self.sequences],
             np.array([sequence[end] for sequence in self.sequences]),
         )
 

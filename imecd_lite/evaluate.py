@@ -85,8 +85,10 @@ def score_batches(
             if scores.isnan().any():
                 raise ValueError("scores hold NaN; the model has diverged, train it with a lower learning_rate")
             if mask_seen:
-                target = scores.gather(1, batch.pos_items[:, None])
-                scores = scores.scatter(1, batch.item_seq, -torch.inf).scatter(1, batch.pos_items[:, None], target)
+                for row, user, target in zip(scores, batch.users.tolist(), batch.pos_items.tolist(), strict=True):
+                    true_score = row[target].clone()
+                    row[split.histories[user]] = -torch.inf
+                    row[target] = true_score
             yield batch, scores
     finally:
         model.train(training)

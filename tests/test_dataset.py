@@ -1,0 +1,316 @@
+"""From files to batches: the paper's filters, no look into the future, every fault in one sentence."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_data import write_csv, write_ids, write_shop
+
+from imecd_lite.dataset import eval_batches, five_core, left_pad, length_chunks, load_dataset, train_batches
+from imecd_lite.errors import InputError
+
+HEADER = ("user_id", "item_id", "timestamp")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return write_shop(tmp_path / "shop")
+
+
+def rewrite(path, change):
+    rows = list(csv.reader(path.open(newline="", encoding="utf-8")))
+    change(rows)
+    write_csv(path, rows[0], rows[1:])
+
+
+# --- what is kept
+
+
+def test_histories_are_in_time_order_and_the_last_two_items_are_held_out(tmp_path):
+    rows = [(u, f"i{k}", 100 - k) for u in "abcde" for k in range(6)]
+    write_csv(tmp_path / "interactions.csv", HEADER, rows)
+    dataset = load_dataset(tmp_path)
+    assert dataset.user_ids == list("abcde")
+    assert [dataset.item_ids[i - 1] for i in dataset.sequences[0]] == ["i5", "i4", "i3", "i2", "i1", "i0"]
+    assert dataset.item_ids[dataset.split("test").targets[0] - 1] == "i0"
+    assert dataset.item_ids[dataset.split("valid").targets[0] - 1] == "i1"
+    assert len(dataset.split("test").histories[0]) == 5
+    assert len(dataset.split("valid").histories[0]) == 4
+    assert dataset.statistics() == {"users": 5, "items": 6, "interactions": 30, "avg_length": 6.0}
+
+
+def test_ties_in_time_keep_the_order_of_the_file(tmp_path):
+    rows = [(u, f"i{k}", 7) for u in "abcde" for k in (3, 1, 4, 0, 2, 5)]
+    write_csv(tmp_path / "interactions.csv", HEADER, rows)
+    dataset = load_dataset(tmp_path)
+    for sequence in dataset.sequences:
+        assert [dataset.item_ids[i - 1] for i in sequence] == ["i3", "i1", "i4", "i0", "i2", "i5"]
+
+
+def test_rows_of_other_users_do_not_move_a_users_history(tmp_path):
+    rows = [(u, f"i{(k * 7 + n) % 10}", k // 2) for n, u in enumerate("abcdefgh") for k in range(8)]
+    write_csv(tmp_path / "interactions.csv", HEADER, rows)
+    before = load_dataset(tmp_path)
+    rng = np.random.default_rng(0)
+    turns = rng.permutation(np.repeat(np.arange(8), 8))  # users interleaved anew, each in its own order
+    queues = [iter(rows[8 * n : 8 * n + 8]) for n in range(8)]
+    write_csv(tmp_path / "interactions.csv", HEADER, [next(queues[n]) for n in turns])
+    assert load_dataset(tmp_path).fingerprint == before.fingerprint
+
+
+def test_five_core_is_repeated_until_stable():
+    chain = [("a", "x")] * 5 + [("b", "x"), ("b", "y"), ("b", "y"), ("b", "y"), ("b", "y")] + [("c", "z")] * 4
+    table = pd.DataFrame(chain, columns=["user_id", "item_id"])
+    # c goes at once; y has four rows and goes; b is then left with one row and goes; a and x stay
+    assert set(map(tuple, five_core(table).to_numpy())) == {("a", "x")}
+
+
+def test_items_without_text_or_picture_are_dropped_and_counted(shop):
+    def change(rows):
+        rows[1][1:4] = "", "", ""  # I000 has no text
+        rows[2][5] = ""  # I001 has no picture
+        del rows[3]  # I002 is not described at all
+
+    rewrite(shop / "items.csv", change)
+    whole = pd.read_csv(shop / "interactions.csv")
+    dataset = load_dataset(shop)
+    assert not {"I000", "I001", "I002"} & set(dataset.item_ids)
+    lost = whole["item_id"].isin(["I000", "I001", "I002"]).sum()
+    assert dataset.dropped["interactions with items without text or picture"] == lost
+    assert sum(dataset.dropped.values()) + dataset.lengths.sum() == len(whole)
+
+
+def test_items_are_described_in_index_order(shop):
+    dataset = load_dataset(shop)
+    assert list(dataset.items["item_id"]) == dataset.item_ids
+    assert dataset.item_texts()[0] == "Thing 0, Acme, Things|Small"
+    assert all(path.is_file() for path in dataset.image_paths())
+
+
+def test_ids_are_strings_and_nothing_is_read_as_missing(tmp_path):
+    rows = [(u, i, t) for u in ("007", "NA", "1e3", "null", "nan") for t, i in enumerate(("01", "1", "NA", "", "x"))]
+    rows = [(u, i or "None", t) for u, i, t in rows]
+    path = write_csv(tmp_path / "interactions.csv", HEADER, rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))  # as Windows writes it
+    dataset = load_dataset(tmp_path)
+    assert dataset.user_ids == sorted(["007", "NA", "1e3", "null", "nan"])
+    assert dataset.item_ids == sorted(["01", "1", "NA", "None", "x"])
+
+
+def test_a_folder_without_items_is_ids_only(tmp_path):
+    assert load_dataset(write_ids(tmp_path)).items is None
+
+
+def test_truth_files_are_never_opened(shop, monkeypatch):
+    (shop / "truth").mkdir()
+    (shop / "truth/users.csv").write_text("user_id,journey\n")
+    opened = []
+    real_open = io.open
+
+    def spy(file, *arguments, **keywords):
+        opened.append(str(file))
+        return real_open(file, *arguments, **keywords)
+
+    monkeypatch.setattr(io, "open", spy)
+    monkeypatch.setattr("builtins.open", spy)
+    list(train_batches(load_dataset(shop), 8, 0, 1, None))
+    assert any("interactions.csv" in name for name in opened), "the spy saw nothing"
+    assert not any("/truth/" in name for name in opened)
+
+
+def test_fingerprints_tell_datasets_apart(tmp_path):
+    one, same, other = (load_dataset(write_ids(tmp_path / str(k), seed=k // 2)) for k in (0, 1, 2))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert (one.user_keys == same.user_keys).all()
+    assert len(set(one.user_keys.tolist())) == one.num_users
+    assert (one.user_keys >= 0).all()
+
+
+# --- training never sees the future
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), limit=st.sampled_from([None, 1, 2, 5]), max_length=st.integers(1, 12))
+def test_training_examples_are_prefixes_before_the_held_out_items(tmp_path_factory, seed, limit, max_length):
+    dataset = load_dataset(write_ids(tmp_path_factory.mktemp("ids"), seed=seed), max_length)
+    seen = {}
+    for batch in train_batches(dataset, 7, seed, 1, limit):
+        for row, target, user in zip(batch.item_seq, batch.pos_items, batch.users, strict=True):
+            allowed = dataset.sequences[user][:-2].tolist()  # users of write_ids have each item once
+            at = allowed.index(int(target))
+            assert row[row > 0].tolist() == allowed[:at][-max_length:]
+            assert at >= 1
+            seen.setdefault(int(user), []).append(at)
+    for user, sequence in enumerate(dataset.sequences):
+        every = list(range(1, len(sequence) - 2))
+        found = sorted(seen.get(user, []))
+        assert found == every if limit is None else (len(set(found)) == len(found) == min(limit, len(every)))
+
+
+def test_batches_are_a_function_of_seed_and_epoch(tmp_path):
+    dataset = load_dataset(write_ids(tmp_path))
+
+    def targets(seed, epoch):
+        return [batch.pos_items.tolist() for batch in train_batches(dataset, 8, seed, epoch, 2)]
+
+    assert targets(0, 1) == targets(0, 1)
+    assert targets(0, 1) != targets(0, 2)
+    assert targets(0, 1) != targets(1, 1)
+
+
+def test_prefixes_are_drawn_afresh_and_evenly(tmp_path):
+    dataset = load_dataset(write_ids(tmp_path))
+    user = int(dataset.lengths.argmax())
+    counts = np.zeros(dataset.lengths[user])
+    for epoch in range(600):
+        users, positions = dataset.train_examples(2, np.random.default_rng((0, epoch)))
+        counts[positions[users == user]] += 1
+    drawn = counts[1:-2]
+    assert counts.sum() == drawn.sum() == 1200
+    assert abs(drawn / drawn.mean() - 1).max() < 0.25
+
+
+# --- batches
+
+
+def test_left_pad_keeps_the_latest_items():
+    flat = np.array([1, 2, 3, 4, 5, 6])
+    padded = left_pad(flat, np.array([0, 3]), np.array([3, 4]), max_length=2)
+    assert padded.tolist() == [[2, 3], [0, 4]]
+
+
+def test_evaluation_covers_every_user_once(tmp_path):
+    dataset = load_dataset(write_ids(tmp_path), max_length=6)
+    split, users = dataset.split("test"), []
+    for batch in eval_batches(dataset, split, 7):
+        for row, target, user, key in zip(*(getattr(batch, f) for f in batch.__dataclass_fields__), strict=True):
+            assert row[row > 0].tolist() == split.histories[user][-6:].tolist()
+            assert split.histories[user].tolist() == dataset.sequences[user][:-1].tolist()
+            assert target == dataset.sequences[user][-1]
+            assert key == dataset.user_keys[user]
+            users.append(int(user))
+    assert sorted(users) == list(range(dataset.num_users))
+
+
+def test_batch_moves_all_its_tensors(tmp_path):
+    batch = next(train_batches(load_dataset(write_ids(tmp_path)), 4, 0, 1, None)).to("meta")
+    assert {getattr(batch, name).device.type for name in batch.__dataclass_fields__} == {"meta"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40))
+def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
+    item_seq = torch.zeros(len(lengths), 50, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        item_seq[row, -length:] = torch.arange(1, length + 1)
+    chunks = length_chunks(item_seq)
+    assert sorted(torch.cat([rows for rows, _ in chunks]).tolist()) == list(range(len(lengths)))
+    for rows, chunk in chunks:
+        assert chunk.shape[1] == max(lengths[row] for row in rows.tolist())
+        for row, sequence in zip(rows.tolist(), chunk, strict=True):
+            assert sequence[sequence > 0].tolist() == list(range(1, lengths[row] + 1))
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"interactions\.csv is not there"),
+        ("", r"must have one column 'user_id'; its first line names nothing"),
+        ("user,item_id,timestamp\n", r"must have one column 'user_id'; its first line names 'user', 'item_id'"),
+        ("user_id,item_id,timestamp\na,b,1\na,b,1,9\n", r"line 3: 4 fields, where the first line names 3"),
+        ("user_id,item_id,timestamp\na,b\n", r"line 2: 2 fields"),
+        ("user_id,item_id,timestamp\na,b,yesterday\n", r"line 2: timestamp 'yesterday' is not a number"),
+        ("user_id,item_id,timestamp\na,b,1\na,b,inf\n", r"line 3: timestamp 'inf' is not a number"),
+        ("user_id,item_id,timestamp\n,b,1\n", r"line 2: user_id '' is empty"),
+        ('user_id,item_id,timestamp\na,"b,1\n', r"line 2: unexpected end of data"),
+        ("user_id,item_id,timestamp\na,b,1\n\xff,b,1\n", r"line 3: not UTF-8"),
+        ("user_id,item_id,timestamp\n", r"Nothing of .* is left after the paper's filters"),
+        ("user_id,item_id,timestamp\na,b,1\n", r"which took .* 1 interactions outside the 5-core"),
+    ],
+)
+def test_bad_interactions_are_one_sentence(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "interactions.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=message) as caught:
+        load_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("I000", "t", "", "", "", "images/I000.png"), r"line 14: item_id 'I000' is there twice"),
+        (("", "t", "", "", "", ""), r"line 14: item_id '' is empty"),
+        (("new", "t", "", "", "", "../secret.png"), r"line 14: image '\.\./secret\.png' leaves the folder"),
+        (("new", "t", "", "", "", "/etc/x.png"), r"image '/etc/x\.png' leaves the folder"),
+        (("new", "t", "", "", "", r"C:\x.png"), r"leaves the folder"),
+        (("new", "t", "", "", "", r"images\..\..\x.png"), r"leaves the folder"),
+    ],
+)
+def test_bad_items_are_one_sentence(shop, row, message):
+    rewrite(shop / "items.csv", lambda rows: rows.append(row))
+    with pytest.raises(InputError, match=message):
+        load_dataset(shop)
+
+
+def test_missing_pictures_are_named_and_counted(shop):
+    (shop / "images/I003.png").unlink()
+    (shop / "images/I005.png").unlink()
+    with pytest.raises(InputError, match=r"line 5: image 'images/I003\.png' is not there \(1 others neither\)"):
+        load_dataset(shop)
+
+
+def test_an_unknown_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="valid or test, got 'train'"):
+        load_dataset(write_ids(tmp_path)).split("train")
+
+
+FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), FIELD | st.just("5")), max_size=40))
+def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("any")
+    write_csv(folder / "interactions.csv", HEADER, rows)
+    try:
+        dataset = load_dataset(folder)
+    except InputError as error:
+        assert str(folder) in str(error)
+    else:
+        assert dataset.lengths.sum() + sum(dataset.dropped.values()) == len(rows)
+        assert dataset.lengths.min() >= 5
+
+
+# --- real data
+
+
+@pytest.fixture
+def real_data():
+    if not os.environ.get("IMECD_DATA"):
+        pytest.skip("IMECD_DATA is not set")
+    return Path(os.environ["IMECD_DATA"])
+
+
+def test_movies_with_posters_and_text(real_data):
+    dataset = load_dataset(real_data / "ml-100k")
+    assert (dataset.num_users, dataset.num_items) == (943, 1345)
+    last_ties = sum(times[-1] == times[-2] for times in dataset.timestamps)
+    assert last_ties > 400  # so the order of ties decides many test items
+    assert min(map(len, dataset.sequences)) >= 5
+
+
+def test_amazon_toys_ids(real_data):
+    dataset = load_dataset(real_data / "amazon-toys")
+    assert dataset.items is None
+    assert (dataset.num_users, dataset.num_items, int(dataset.lengths.sum())) == (19412, 11924, 167597)

@@ -1,0 +1,194 @@
+"""Ranks and metrics: against torchmetrics, by hand, and against what a metric must not do."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from made_data import write_ids
+from torchmetrics.retrieval import RetrievalHitRate, RetrievalNormalizedDCG
+
+from imecd_lite.dataset import load_dataset
+from imecd_lite.evaluate import (
+    bootstrap_interval,
+    coverage,
+    metrics,
+    paired_bootstrap,
+    save_ranks,
+    target_ranks,
+    top_items,
+)
+from imecd_lite.model import Recommender
+
+
+class Scorer(Recommender):
+    """Scores from a function of (item_seq, user_keys)."""
+
+    def __init__(self, function, num_items):
+        super().__init__()
+        self.function = function
+        self.register_buffer("table", torch.zeros(num_items + 1))
+
+    def full_sort_predict(self, item_seq, user_keys, seed=0):
+        scores = self.function(item_seq, user_keys).clone()
+        scores[:, 0] = -torch.inf
+        return scores
+
+
+def by_user(num_items, seed=0):
+    def function(item_seq, user_keys):
+        generators = (torch.Generator().manual_seed(int(key) + seed) for key in user_keys)
+        return torch.stack([torch.randn(num_items + 1, generator=g) for g in generators])
+
+    return function
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return load_dataset(write_ids(tmp_path, num_users=40, num_items=30))
+
+
+def test_metrics_agree_with_torchmetrics(dataset):
+    split, model = dataset.split("test"), Scorer(by_user(dataset.num_items), dataset.num_items)
+    found = metrics(target_ranks(model, dataset, split))
+    scores = model.full_sort_predict(None, torch.from_numpy(dataset.user_keys))[:, 1:]
+    target = torch.zeros_like(scores, dtype=torch.bool)
+    target[torch.arange(dataset.num_users), torch.from_numpy(split.targets) - 1] = True
+    users = torch.arange(dataset.num_users)[:, None].expand_as(scores)
+    for k in (5, 10, 20):
+        for name, oracle in (("hit", RetrievalHitRate(top_k=k)), ("ndcg", RetrievalNormalizedDCG(top_k=k))):
+            expected = oracle(scores.flatten(), target.flatten(), indexes=users.flatten())
+            assert found[f"{name}@{k}"] == pytest.approx(float(expected), abs=1e-6)
+    assert found["num_users"] == 40
+
+
+def test_ties_count_against_the_true_item(dataset):
+    split = dataset.split("test")
+
+    def three_better_two_equal(item_seq, user_keys):
+        scores = torch.zeros(len(item_seq), dataset.num_items + 1)
+        rows = [dataset.user_keys.tolist().index(int(key)) for key in user_keys]
+        for row, user in enumerate(rows):
+            others = [item for item in range(1, dataset.num_items + 1) if item != split.targets[user]]
+            scores[row, others[:3]], scores[row, others[3:5]], scores[row, split.targets[user]] = 2.0, 1.0, 1.0
+        return scores
+
+    assert set(target_ranks(Scorer(three_better_two_equal, dataset.num_items), dataset, split)) == {6}
+
+
+def test_a_constant_scorer_gets_no_hits(dataset):
+    model = Scorer(lambda item_seq, keys: torch.ones(len(item_seq), dataset.num_items + 1), dataset.num_items)
+    ranks = target_ranks(model, dataset, dataset.split("test"))
+    assert set(ranks) == {dataset.num_items}
+    assert metrics(ranks)["hit@20"] == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_ranks_do_not_depend_on_the_batch_size(dataset, batch_size):
+    model, split = Scorer(by_user(dataset.num_items), dataset.num_items), dataset.split("valid")
+    assert (target_ranks(model, dataset, split, batch_size) == target_ranks(model, dataset, split)).all()
+
+
+def test_seen_items_are_masked_but_the_true_one_never(dataset):
+    split = dataset.split("test")
+
+    def likes_the_past(item_seq, user_keys):
+        scores = torch.rand(len(item_seq), dataset.num_items + 1, generator=torch.Generator().manual_seed(0))
+        return scores.scatter(1, item_seq, 5.0)
+
+    model = Scorer(likes_the_past, dataset.num_items)
+    open_ranks = target_ranks(model, dataset, split)
+    masked = target_ranks(model, dataset, split, mask_seen=True)
+    assert (open_ranks - masked == [len(set(history)) for history in split.histories]).all()
+    top = top_items(model, dataset, split, k=3, mask_seen=True)
+    roomy = [user for user in split.users if len(split.histories[user]) <= dataset.num_items - 3]
+    assert roomy
+    assert not any(set(top[user]) & set(split.histories[user].tolist()) for user in roomy)
+    repeated = dataset.split("test")
+    repeated.targets[:] = [history[0] for history in repeated.histories]  # bought again
+    assert (target_ranks(model, dataset, repeated, mask_seen=True) == 1).all()
+
+
+def test_what_was_seen_before_the_latest_items_is_masked_too(tmp_path):
+    dataset = load_dataset(write_ids(tmp_path, num_items=30), max_length=2)
+    split, model = dataset.split("test"), Scorer(by_user(30), 30)
+    ranks = target_ranks(model, dataset, split, mask_seen=True)
+    assert (ranks <= 30 - np.array([len(history) for history in split.histories])).all()
+
+
+def test_scores_that_are_not_numbers_or_of_another_shape_are_refused(dataset):
+    split = dataset.split("test")
+    bad = Scorer(lambda item_seq, keys: torch.full((len(item_seq), dataset.num_items + 1), torch.nan), 3)
+    with pytest.raises(ValueError, match="NaN"):
+        target_ranks(bad, dataset, split)
+    with pytest.raises(ValueError, match=r"scores must be \(40, 31\), got \(40, 5\)"):
+        target_ranks(Scorer(lambda item_seq, keys: torch.zeros(len(item_seq), 5), 3), dataset, split)
+
+
+def test_the_model_is_scored_in_eval_mode_and_left_as_it_was(dataset):
+    modes = []
+    model = Scorer(lambda item_seq, keys: torch.rand(len(item_seq), dataset.num_items + 1), dataset.num_items)
+    model.register_buffer("seen", torch.zeros(1))
+    function = model.function
+    model.function = lambda *arguments: (modes.append(model.training), function(*arguments))[1]
+    model.train()
+    target_ranks(model, dataset, dataset.split("test"))
+    assert modes == [False]
+    assert model.training
+
+
+def test_top_items_are_the_best_in_order(dataset):
+    model, split = Scorer(by_user(dataset.num_items), dataset.num_items), dataset.split("test")
+    top = top_items(model, dataset, split, k=4)
+    scores = model.full_sort_predict(None, torch.from_numpy(dataset.user_keys))
+    assert (top == scores.argsort(dim=1, descending=True)[:, :4].numpy()).all()
+    assert coverage(top, dataset.num_items) == len(set(top.flatten())) / dataset.num_items
+
+
+def test_metrics_by_hand():
+    found = metrics(np.array([1, 3, 11]), ks=(1, 10))
+    assert found == {
+        "hit@1": pytest.approx(1 / 3),
+        "hit@10": pytest.approx(2 / 3),
+        "ndcg@1": pytest.approx(1 / 3),
+        "ndcg@10": pytest.approx((1 + 0.5) / 3),  # 1 / log2(2), 1 / log2(4), 0
+        "num_users": 3,
+    }
+
+
+@pytest.mark.parametrize("name", ["mrr@10", "hit", "hit@0", "ndcg@x"])
+def test_an_unknown_metric_is_refused(name):
+    with pytest.raises(ValueError, match=name):
+        bootstrap_interval(np.array([1, 2]), name)
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    ranks = np.random.default_rng(0).integers(1, 40, size=500)
+    low, high = bootstrap_interval(ranks, "hit@10", num_resamples=4000)
+    oracle = scipy.stats.bootstrap(
+        ((ranks <= 10).astype(float),), np.mean, n_resamples=4000, method="percentile", rng=0
+    ).confidence_interval
+    assert (low, high) == pytest.approx((oracle.low, oracle.high), abs=0.006)
+    assert low < (ranks <= 10).mean() < high
+    assert bootstrap_interval(ranks, "hit@10") == bootstrap_interval(ranks, "hit@10")
+
+
+def test_a_paired_interval_is_narrow_where_systems_agree():
+    rng = np.random.default_rng(0)
+    ranks = rng.integers(1, 40, size=400)
+    better = np.where(rng.random(400) < 0.1, 1, ranks)
+    low, high = paired_bootstrap(better, ranks, "hit@10")
+    assert 0 < low < high
+    widths = np.ptp(bootstrap_interval(better, "hit@10")) + np.ptp(bootstrap_interval(ranks, "hit@10"))
+    assert high - low < widths / 2
+    assert paired_bootstrap(ranks, ranks, "ndcg@10") == (0, 0)
+    with pytest.raises(ValueError, match="same users, got 400 and 3"):
+        paired_bootstrap(ranks, ranks[:3], "hit@10")
+
+
+def test_ranks_are_saved_by_user(dataset, tmp_path):
+    split = dataset.split("test")
+    save_ranks(tmp_path / "new/ranks.csv", dataset, split, np.arange(1, 41))
+    lines = (tmp_path / "new/ranks.csv").read_text().splitlines()
+    assert lines[0] == "user_id,item_id,rank"
+    assert lines[1] == f"U000,{dataset.item_ids[split.targets[0] - 1]},1"
+    assert len(lines) == 41
