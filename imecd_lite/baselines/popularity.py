@@ -28,7 +28,7 @@ class Popularity(Recommender):
         image_features: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.zeros(num_items + 1))
+        self.register_buffer("counts", torch.zeros(num_items + 1, dtype=torch.int64))
 
     def fit_statistics(self, dataset: Dataset) -> None:
         """Count the items of every history but its last two, which are for validation and test."""
@@ -37,6 +37,6 @@ class Popularity(Recommender):
 
     def full_sort_predict(self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0) -> torch.Tensor:
         """The counts, once for every user: (B, I + 1), column 0 minus infinity."""
-        scores = self.counts.repeat(len(item_seq), 1)
+        scores = self.counts.float().repeat(len(item_seq), 1)
         scores[:, 0] = -torch.inf
         return scores
