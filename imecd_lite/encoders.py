@@ -1,0 +1,194 @@
+"""Titles and pictures -> frozen feature tables, the inputs of Eq. 1 and 2 (section III-B).
+
+``FacebookAI/roberta-base`` and ``google/vit-base-patch16-224`` are the paper's encoders; name them where there is a
+network or a cache. The bundled tiny encoders of the same architectures work offline, through the same code.
+"""
+
+# I items, n inputs, D encoder's hidden size
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from imecd_lite.config import BUNDLED_DATA
+from imecd_lite.dataset import Dataset
+from imecd_lite.errors import InputError
+from imecd_lite.files import read_tensors, tree_hash, write_tensors
+
+TEXT_ENCODER = BUNDLED_DATA / "encoders" / "text"
+IMAGE_ENCODER = BUNDLED_DATA / "encoders" / "image"
+CACHE_FILE = "features.safetensors"
+MAX_TOKENS = 128
+"""Longer texts are cut."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of a dataset's items, row i - 1 for item i."""
+
+    text: torch.Tensor  # (I, d_txt) float32
+    image: torch.Tensor  # (I, d_img) float32
+    fingerprint: str  # of the inputs and the encoders; a checkpoint remembers it
+
+
+def load_features(
+    dataset: Dataset,
+    text_encoder: str | Path | None = None,
+    image_encoder: str | Path | None = None,
+    file: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Features | None:
+    """The features of a dataset's items, from the cache if it is current, else encoded and cached.
+
+    Args:
+        text_encoder: hub name or folder; the bundled one when None.
+        image_encoder: likewise.
+        file: the cache, ``features.safetensors`` in the dataset folder when None. A cache made from other texts,
+            pictures or encoders is rebuilt.
+        device: where to encode.
+        progress: show bars.
+
+    Returns:
+        None for an ids-only dataset.
+
+    Raises:
+        InputError: a picture can't be read, an encoder is not to be had, or the cache can't be written.
+    """
+    if dataset.items is None:
+        return None
+    text_encoder, image_encoder = str(text_encoder or TEXT_ENCODER), str(image_encoder or IMAGE_ENCODER)
+    cache = file or dataset.path / CACHE_FILE
+    wanted = {
+        "text_encoder": encoder_name(text_encoder),
+        "image_encoder": encoder_name(image_encoder),
+        "inputs": hash_inputs(dataset),
+    }
+    tensors, stale = read_cache(cache, wanted)
+    if stale:
+        if not os.access(nearest_existing(cache), os.W_OK):
+            raise InputError(f"{cache} can't be written, and {stale}; name another place with --features FILE.")
+        if progress:
+            print(f"Encoding {dataset.num_items:,} items: {stale}.")
+        tensors = {
+            "text": encode_texts(dataset.item_texts(), text_encoder, device, progress=progress),
+            "image": encode_images(dataset.image_paths(), image_encoder, device, progress=progress),
+        }
+        write_tensors(cache, tensors, wanted)
+    fingerprint = hashlib.sha256("\n".join(wanted.values()).encode()).hexdigest()[:16]
+    return Features(tensors["text"].float(), tensors["image"].float(), fingerprint)
+
+
+def read_cache(cache: Path, wanted: dict[str, str]) -> tuple[dict[str, torch.Tensor], str]:
+    """The cached tensors, and why they are not those that are ``wanted``: the end of a sentence, empty if they are."""
+    if not cache.exists():
+        return {}, f"there is no {cache.name} yet"
+    tensors, metadata = read_tensors(cache)
+    if set(tensors) != {"text", "image"} or not set(wanted) <= set(metadata):
+        raise InputError(f"{cache} holds no features; move it away, or name another place with --features FILE.")
+    reasons = {
+        "text_encoder": "texts were encoded by another encoder",
+        "image_encoder": "pictures were encoded by another encoder",
+        "inputs": "texts or pictures have changed",
+    }
+    return tensors, next((reason for name, reason in reasons.items() if metadata[name] != wanted[name]), "")
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def encoder_name(encoder: str) -> str:
+    """What the cache remembers an encoder by: a hub name as it is, a folder by its name and the hash of its files."""
+    folder = Path(encoder)
+    return f"{folder.name} {tree_hash(folder)}" if folder.is_dir() else encoder
+
+
+def hash_inputs(dataset: Dataset) -> str:
+    """A hash of item ids, texts and the pictures' bytes, in index order."""
+    digest = hashlib.sha256()
+    for item_id, text, path in zip(dataset.item_ids, dataset.item_texts(), dataset.image_paths(), strict=True):
+        picture = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{len(item_id)}:{item_id}{len(text)}:{text}{picture}".encode())
+    return digest.hexdigest()
+
+
+def encode_texts(
+    texts: Sequence[str], encoder: str | Path, device: str = "cpu", batch_size: int = 64, progress: bool = False
+) -> torch.Tensor:
+    """Mean of the last hidden states over the tokens of each text, (n, D) float32 on the CPU."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = load_pretrained(AutoTokenizer, encoder)
+    model = load_pretrained(AutoModel, encoder).to(device).eval()
+
+    def encode(batch: list[str]) -> torch.Tensor:
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(device)
+        hidden = model(**tokens).last_hidden_state  # (B, tokens, D)
+        mask = tokens["attention_mask"][..., None]
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1)  # (B, D)
+
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding
+    encoded = in_batches(encode, [texts[row] for row in order], batch_size, "texts", progress)
+    return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
+
+
+def encode_images(
+    paths: Sequence[Path], encoder: str | Path, device: str = "cpu", batch_size: int = 64, progress: bool = False
+) -> torch.Tensor:
+    """The last hidden state of each picture's class token, (n, D) float32 on the CPU."""
+    from transformers import AutoImageProcessor, AutoModel
+
+    processor = load_pretrained(AutoImageProcessor, encoder, backend="pil")
+    model = load_pretrained(AutoModel, encoder).to(device).eval()
+
+    def encode(batch: list[Path]) -> torch.Tensor:
+        pixels = processor([open_image(path) for path in batch], return_tensors="pt")["pixel_values"]  # (B, 3, H, W)
+        return model(pixels.to(device)).last_hidden_state[:, 0]  # (B, D)
+
+    return in_batches(encode, list(paths), batch_size, "pictures", progress)
+
+
+def in_batches(
+    encode: Callable[[list], torch.Tensor], inputs: list, batch_size: int, what: str, progress: bool
+) -> torch.Tensor:
+    """``encode`` over batches of ``inputs``, joined, (n, D)."""
+    rows = []
+    with torch.inference_mode(), tqdm(total=len(inputs), desc=what, disable=not progress) as bar:
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            rows.append(encode(batch).float().cpu())
+            bar.update(len(batch))
+    return torch.cat(rows).clone()
+
+
+def open_image(path: Path) -> Image.Image:
+    """A picture as RGB, transparent parts white; ``InputError`` names one that can't be read."""
+    try:
+        with Image.open(path) as image:
+            rgba = image.convert("RGBA")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise InputError(f"{path} can't be read ({reason}); replace the picture or empty its field.") from None
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def load_pretrained(auto_class: type, encoder: str | Path, **options: object) -> object:
+    """``auto_class.from_pretrained``; ``InputError`` when there is no such folder and the hub can't be reached."""
+    try:
+        return auto_class.from_pretrained(str(encoder), **options)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"The encoder {str(encoder)!r} can't be loaded ({first_line}); give a folder in Hugging Face format, "
+            "or a hub name while there is a network."
+        ) from None
