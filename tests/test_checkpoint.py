@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from imecd_lite.encoders import Features
 
 from imecd_lite.baselines import Popularity
 from imecd_lite.checkpoint import (
@@ -24,6 +23,7 @@ from imecd_lite.checkpoint import (
     save_weights,
 )
 from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_json, read_tensors, write_json
 from imecd_lite.model import IMECD, Recommender

@@ -74,6 +74,7 @@ def test_selector_gets_the_gradient_of_the_gumbel_softmax():
     sequence = stack(histories, M)
     upstream = torch.randn(sequence.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     output = codebook(sequence, noise)
+    assert output.sequence.requires_grad, "the selector must learn"
     output.logits.retain_grad()
     (output.sequence * upstream).sum().backward()
     codes = codebook.codes.numpy()

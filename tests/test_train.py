@@ -259,6 +259,7 @@ class Scripted(Recommender):
         self.fitted += 1
 
     def loss(self, batch, generator) -> LossOutput:
+        assert self.training, "dropout must act"
         loss = self.weight * 0 + len(batch.pos_items)
         return LossOutput(loss, {"size": loss.detach(), "square": loss.detach() ** 2})
 
@@ -266,14 +267,14 @@ class Scripted(Recommender):
         self.steps += 1
 
 
-def scripted_run(monkeypatch, ranks: list[list[int]], patience: int = 100, output: Path | None = None):
-    """Train a scripted model whose validation ranks in each epoch are given."""
-    script = iter(ranks)
+def scripted_run(monkeypatch, ranks: list[list[int]], patience: int = 100, output: Path | None = None, done: int = 0):
+    """Train a scripted model whose validation ranks in each epoch are given, ``done`` epochs being done already."""
+    script = iter(ranks[done:])
     monkeypatch.setattr(imecd_lite.train, "target_ranks", lambda *args, **kwargs: np.array(next(script)))
     model, calls = Scripted(), []
     config = dataclasses.replace(CONFIG, epochs=len(ranks), patience=patience)
-    history = train(model, tiny.tiny_dataset(), config, output, on_epoch=calls.append)
-    assert calls == history.rows and model.fitted == 1
+    history = train(model, tiny.tiny_dataset(), config, output, resume=done > 0, on_epoch=calls.append)
+    assert calls == history.rows[done:] and model.fitted == (done == 0)
     return model, history
 
 
@@ -285,6 +286,19 @@ def test_training_stops_after_patience_epochs_without_a_better_ndcg_and_keeps_th
     assert read_tensors(tmp_path / "model.safetensors")[0]["steps"] == 2 * STEPS
     state = read_tensors(tmp_path / STATE_FILE)[0]
     assert state["best/steps"] == 2 * STEPS and state["model/steps"] == 5 * STEPS
+
+
+def test_the_best_epoch_is_returned_without_a_folder_too(monkeypatch):
+    model, _ = scripted_run(monkeypatch, [[9], [2], [5]])
+    assert model.steps == 2 * STEPS
+
+
+def test_a_resumed_run_goes_on_from_the_last_epoch_and_still_knows_the_best(monkeypatch, tmp_path):
+    ranks = [[1], [5], [6]]
+    scripted_run(monkeypatch, ranks[:2], output=tmp_path)
+    model, history = scripted_run(monkeypatch, ranks, output=tmp_path, done=2)
+    assert history.best_epoch == 1 and model.steps == STEPS
+    assert read_tensors(tmp_path / STATE_FILE)[0]["model/steps"] == 3 * STEPS
 
 
 def test_best_means_ndcg_at_10_and_no_other_metric(monkeypatch):
