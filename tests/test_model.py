@@ -2,6 +2,8 @@
 
 # B batch, L sequence, D hidden, I items, Z codes, T steps
 
+import dataclasses
+
 import numpy as np
 import oracles
 import pytest
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import imecd_lite.model
 from imecd_lite.diffusion import user_noise
+from imecd_lite.evaluate import target_ranks
 from imecd_lite.model import IMECD, Recommender, contrastive_loss, distinct_pairs
 
 SWITCHES = [
@@ -334,6 +337,27 @@ def test_nor_do_they_after_training():
     model = tiny.tiny_model()
     tiny.train_steps(model, steps=5)
     check_scores_depend_on_the_user_alone(model.eval())
+
+
+def check_ranks_depend_on_the_user_alone(model: IMECD) -> None:
+    dataset = tiny.tiny_dataset()
+    split = dataset.split("test")
+    ranks = target_ranks(model, dataset, split, seed=1)
+    for batch_size in (1, 7, 24):
+        assert np.array_equal(target_ranks(model, dataset, split, batch_size, seed=1), ranks)
+    for kept in (slice(None, None, 2), slice(20, 24)):  # other users in the dataset, none of them in the way
+        fewer = dataclasses.replace(
+            dataset, user_ids=dataset.user_ids[kept], sequences=dataset.sequences[kept], timestamps=[]
+        )
+        assert np.array_equal(target_ranks(model, fewer, fewer.split("test"), seed=1), ranks[kept])
+    assert not np.array_equal(target_ranks(model, dataset, split, seed=2), ranks)
+
+
+def test_nor_do_the_ranks_of_their_targets():
+    model = tiny.tiny_model(noise_scale=30.0)  # so loud that another seed gives other ranks
+    check_ranks_depend_on_the_user_alone(model)
+    tiny.train_steps(model)
+    check_ranks_depend_on_the_user_alone(model)
 
 
 def test_in_single_precision_they_change_by_rounding_alone():

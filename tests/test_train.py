@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from made_data import write_ids
 
 import imecd_lite.files
 import imecd_lite.train
@@ -452,7 +453,7 @@ def test_test_items_change_nothing_about_a_run():
 
 def test_no_truth_file_is_opened(tmp_path):
     """Whatever else lies in a dataset folder, loading and training open the files of the format and no others."""
-    folder = tiny.write_folder(tmp_path / "data")
+    folder = write_ids(tmp_path / "data", num_items=tiny.NUM_ITEMS)
     names = ("truth.csv", "truth.json", "truth_items.csv", "users_truth.csv", "truth/items.csv")
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)

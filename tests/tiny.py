@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,14 +133,3 @@ def tiny_dataset(sequences: list[np.ndarray] | None = None, max_length: int = CO
         items=None,
         max_length=max_length,
     )
-
-
-def write_folder(path: Path, sequences: list[np.ndarray] | None = None) -> Path:
-    """The same as an ids-only dataset folder; users and items keep their order."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "interactions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user_id", "item_id", "timestamp"])
-        for user, sequence in enumerate(random_sequences() if sequences is None else sequences):
-            writer.writerows([f"u{user:02}", f"i{item:02}", time] for time, item in enumerate(sequence))
-    return path
