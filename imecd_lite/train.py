@@ -101,8 +101,8 @@ def train(
         if output:
             if improved:
                 save_weights(output, best, config.checkpoint_dtype)
-            save_state(state_file, model, optimizer, best, history, config, dataset)
             history.write_csv(output / "history.csv")
+            save_state(state_file, model, optimizer, best, history, config, dataset)  # last: it says the epoch is done
         if on_epoch:
             on_epoch(row)
     model.load_state_dict(best)
