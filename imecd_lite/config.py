@@ -89,7 +89,7 @@ class IMECDConfig:
 class TrainConfig:
     """How a model is trained. Raises ``InputError`` when a value is impossible."""
 
-    epochs: int = 30  # at most; early stopping usually ends sooner
+    epochs: int = 10  # at most; early stopping may end sooner
     batch_size: int = 256  # the paper's 1,280 (IV-A4) leaves a dozen steps an epoch on small data
     learning_rate: float = 0.001  # IV-A4, Adam
     max_prefixes_per_user: int | None = 10  # prefixes of one history drawn afresh for each epoch; None: all of them

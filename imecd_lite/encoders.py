@@ -4,7 +4,7 @@
 network or a cache. The bundled tiny encoders of the same architectures work offline, through the same code.
 """
 
-# I items, n inputs, D encoder's hidden size
+# I items, n inputs, B batch, T tokens, D encoder's hidden size
 
 from __future__ import annotations
 
@@ -133,13 +133,17 @@ def encode_texts(
 
     def encode(batch: list[str]) -> torch.Tensor:
         tokens = tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(device)
-        hidden = model(**tokens).last_hidden_state  # (B, tokens, D)
-        mask = tokens["attention_mask"][..., None]
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1)  # (B, D)
+        return mean_pool(model(**tokens).last_hidden_state, tokens["attention_mask"])  # (B, D)
 
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding
     encoded = in_batches(encode, [texts[row] for row in order], batch_size, "texts", progress)
     return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
+
+
+def mean_pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the states (B, T, D) over each text's own tokens, (B, D)."""
+    mask = attention_mask[..., None]
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def encode_images(

@@ -13,6 +13,24 @@ from imecd_lite.model import Recommender
 
 
 @torch.inference_mode()
+def score_history(
+    model: Recommender, dataset: Dataset, user: int, num_bought: int | None = None, seed: int = 0
+) -> torch.Tensor:
+    """Scores of the whole catalogue after the first ``num_bought`` items of a history, (I + 1,).
+
+    Args:
+        model: in eval mode.
+        user: position in ``dataset.user_ids``.
+        num_bought: 1 to the length of the history, which is meant by None.
+        seed: of the reverse diffusion.
+    """
+    device = next(iter(model.state_dict().values())).device
+    history = torch.as_tensor(dataset.sequences[user][:num_bought], device=device)
+    user_key = torch.as_tensor(dataset.user_keys[user : user + 1], device=device)
+    return model.full_sort_predict(history[None, -dataset.max_length :], user_key, seed)[0]
+
+
+@torch.inference_mode()
 def recommend(
     model: Recommender, dataset: Dataset, user_id: str, top_k: int = 10, seed: int = 0, mask_seen: bool = False
 ) -> pd.DataFrame:
@@ -33,12 +51,9 @@ def recommend(
     if not 1 <= top_k <= dataset.num_items:
         raise InputError(f"top_k is {top_k}; it must be from 1 to {dataset.num_items}, the number of items.")
     user = dataset.user_ids.index(user_id)
-    device = next(iter(model.state_dict().values())).device
-    history = torch.as_tensor(dataset.sequences[user], device=device)
-    user_key = torch.as_tensor(dataset.user_keys[user : user + 1], device=device)
-    scores = model.full_sort_predict(history[None, -dataset.max_length :], user_key, seed)[0]  # (I + 1,)
+    scores = score_history(model, dataset, user, seed=seed)  # (I + 1,)
     if mask_seen:
-        scores[history] = -torch.inf
+        scores[torch.as_tensor(dataset.sequences[user])] = -torch.inf
     best = scores.topk(top_k)
     table = pd.DataFrame({"rank": range(1, top_k + 1), "item": best.indices.cpu(), "score": best.values.cpu()})
     table.insert(1, "item_id", [dataset.item_ids[item - 1] for item in table["item"]])

@@ -526,7 +526,7 @@ MUTANTS = [
         ],
     ),
     (
-        recommend.recommend,
+        recommend.score_history,
         test_recommend.test_the_model_is_asked_for_the_latest_items_of_the_whole_history_and_with_the_users_key,
         [
             (
@@ -539,7 +539,7 @@ MUTANTS = [
     (
         recommend.recommend,
         test_recommend.test_what_the_user_has_is_left_out_on_request_however_long_ago,
-        [("only the latest left out", "scores[history]", "scores[history[-dataset.max_length :]]")],
+        [("only the latest left out", "dataset.sequences[user])]", "dataset.sequences[user][-dataset.max_length :])]")],
     ),
     (
         Dataset.train_examples,

@@ -57,7 +57,16 @@ class LabPage:
 
     def run_all(self, timeout: float = 300) -> None:
         """Run all cells, wait for the last, and fail if one raised. ``timeout`` in seconds."""
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.start_all()
+        self.wait_until_finished(timeout)
+
+    def start_all(self) -> None:
+        """Run all cells of a notebook without outputs, and don't wait for them."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def wait_until_finished(self, timeout: float = 300) -> None:
+        """Wait for the last cell and fail if one raised."""
         self.page.wait_for_function(FINISHED, timeout=timeout * 1000)
         errors = self.page.evaluate(CELL_ERRORS)
         assert not errors, f"a cell raised {errors[0]}"
@@ -158,7 +167,7 @@ def open_notebook(lab, chromium):
             shutil.copy(path, root / path.name)
             path = path.name
         page = chromium.new_page(viewport={"width": 1300, "height": 1600})
-        page.set_default_timeout(300_000)
+        page.set_default_timeout(30_000)
         page.on("request", lambda request: local.match(request.url) or outside.append(request.url[:150]))
         page.on("console", lambda message: message.type == "error" and errors.append(message.text[:300]))
         page.on("pageerror", lambda error: errors.append(str(error)[:300]))

@@ -1,0 +1,109 @@
+"""Items as a shopper sees them: a row of pictures with titles."""
+
+# n items on the shelf
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from imecd_lite.dataset import Dataset
+from imecd_lite.encoders import open_image
+
+THUMBNAIL_SIZE = 96  # pixels, the longer side
+CARD = (
+    "width:104px;padding:4px;box-sizing:content-box;border-radius:8px;text-align:center;"
+    "font-size:11px;line-height:1.25;border:2px solid {border};"
+)
+CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;overflow:hidden;"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One item on a shelf."""
+
+    item_id: str
+    title: str  # empty where the catalogue has none
+    picture: Path | None
+    note: str = ""  # a line above the picture
+    marked: bool = False  # framed
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A row of cards; a notebook draws it, ``repr`` reads it out."""
+
+    cards: tuple[Card, ...]
+    heading: str = ""
+
+    def __repr__(self) -> str:
+        lines = [f"{self.heading or 'Shelf'}:"]
+        for card in self.cards:
+            parts = ("*" if card.marked else " ", card.note, card.item_id, card.title)
+            lines.append(" ".join(part for part in parts if part).rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        heading = f'<div style="font-weight:600;margin:6px 0 4px">{html.escape(self.heading)}</div>' * bool(
+            self.heading
+        )
+        cards = "".join(map(card_html, self.cards))
+        row = f'<div style="display:flex;flex-wrap:wrap;gap:6px">{cards}</div>'
+        return heading + row
+
+
+def make_shelf(
+    dataset: Dataset,
+    items: Sequence[int],
+    heading: str = "",
+    notes: Sequence[str] | None = None,
+    marked: int | None = None,
+) -> Shelf:
+    """A shelf of catalogue items.
+
+    Args:
+        items: (n,) indices 1 ... I.
+        heading: a line above all.
+        notes: (n,) a line above each picture.
+        marked: the item to frame, if it is among them.
+    """
+    notes = notes if notes is not None else [""] * len(items)
+    pictures = dataset.image_paths() if dataset.items is not None else [None] * dataset.num_items
+    titles = dataset.items["title"].tolist() if dataset.items is not None else [""] * dataset.num_items
+    return Shelf(
+        tuple(
+            Card(dataset.item_ids[item - 1], titles[item - 1], pictures[item - 1], note, item == marked)
+            for item, note in zip(items, notes, strict=True)
+        ),
+        heading,
+    )
+
+
+def card_html(card: Card) -> str:
+    """One card."""
+    name = html.escape(card.title or card.item_id, quote=True)
+    picture = ""
+    if card.picture:
+        picture = (
+            f'<img alt="{name}" src="{thumbnail(card.picture)}" '
+            'style="width:96px;height:96px;object-fit:contain;border-radius:4px;margin:0 auto;display:block">'
+        )
+    note = f'<div style="opacity:.75">{html.escape(card.note)}</div>' if card.note else ""
+    style = CARD.format(border="#d55e00" if card.marked else "transparent")
+    return f'<div title="{name}" style="{style}">{note}{picture}<div style="{CLAMP}">{name}</div></div>'
+
+
+@lru_cache(maxsize=4096)
+def thumbnail(path: Path) -> str:
+    """A small PNG of a picture as a data URL."""
+    image = open_image(path)
+    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    buffer = io.BytesIO()
+    image.quantize(64).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
