@@ -1,4 +1,4 @@
-"""The command line: ``python -m imecd_lite doctor | shop | pretrain | encode | train | evaluate | recommend``."""
+"""The command line: ``python -m imecd_lite COMMAND``, and ``--help`` for the commands and their options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     train = command(run_train, "train a model")
     evaluate = command(run_evaluate, "measure a trained model")
     recommend = command(run_recommend, "recommend items to one user")
-    for subparser in (encode, train, evaluate, recommend):
+    diagnose = command(run_diagnose, "measure what each module of a trained IMECD does")
+    for subparser in (encode, train, evaluate, recommend, diagnose):
         subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
         subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
         subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
@@ -66,17 +67,19 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         subparser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     train.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
-    train.add_argument("--model", default="imecd", help="imecd or popularity")
+    train.add_argument("--model", default="imecd", help="imecd, popularity, sasrec or sasrec-features")
     train.add_argument("--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter")
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     for config in (IMECDConfig, TrainConfig):
         add_fields(train, config)
 
-    for subparser in (evaluate, recommend):
+    for subparser in (evaluate, recommend, diagnose):
         subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
+    for subparser in (evaluate, recommend):
         subparser.add_argument("--seed", type=int, default=0, help="of the reverse diffusion")
         subparser.add_argument("--mask-seen", action="store_true", help="leave out what the user already has")
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
+    diagnose.add_argument("--split", choices=("valid", "test"), default="valid")
     evaluate.add_argument("--ranks", type=Path, help="also write each user's rank of the true item to this CSV")
     recommend.add_argument("--user", required=True, help="user id")
     recommend.add_argument("--top-k", type=int, default=10)
@@ -214,6 +217,21 @@ def run_recommend(options: argparse.Namespace) -> None:
         print(json.dumps({"user_id": options.user, "items": table.to_dict("records")}, default=float))
     else:
         print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
+def run_diagnose(options: argparse.Namespace) -> None:
+    """Measure what each module does; the last line is one JSON object."""
+    from imecd_lite.diagnostics import diagnose
+    from imecd_lite.model import IMECD
+
+    model, dataset = open_checkpoint(options)
+    if not isinstance(model, IMECD):
+        raise InputError(f"{options.checkpoint} holds a {type(model).__name__}; only an IMECD has modules to diagnose.")
+    report = diagnose(model, dataset, dataset.split(options.split))
+    for name, value in report.items():
+        values = value if isinstance(value, dict) else {"": value}
+        print(f"{name:<26}" + "  ".join(f"{key} {number:.3f}".strip() for key, number in values.items()))
+    print(json.dumps(report))
 
 
 def open_checkpoint(options: argparse.Namespace) -> tuple:

@@ -33,6 +33,9 @@ class SequenceCodebook(nn.Module):
         selector_size: H.
         lambda_q: injection strength of Eq. 9.
         temperature: tau of Eq. 8.
+        code_decay: the share of its old value that a code keeps in ``em_update``; the paper's 0 keeps nothing.
+        code_lifetime: steps after which a code that nobody chose starts afresh from a sequence of the batch; the
+            paper's 0 lets it stay for ever.
     """
 
     def __init__(
@@ -43,12 +46,17 @@ class SequenceCodebook(nn.Module):
         selector_size: int,
         lambda_q: float,
         temperature: float,
+        code_decay: float = 0.0,
+        code_lifetime: int = 0,
     ) -> None:
         super().__init__()
         self.lambda_q, self.temperature = lambda_q, temperature
+        self.code_decay, self.code_lifetime = code_decay, code_lifetime
         self.selector_in = nn.Linear(max_length * hidden_size, selector_size)
         self.selector_out = nn.Linear(selector_size, codebook_size)
         self.register_buffer("codes", 0.02 * torch.randn(codebook_size, max_length, hidden_size))
+        if code_lifetime:
+            self.register_buffer("idle", torch.zeros(codebook_size))  # steps since each was chosen
 
     @property
     def codebook_size(self) -> int:
@@ -82,19 +90,39 @@ class SequenceCodebook(nn.Module):
         return CodebookOutput(self.lambda_q * quantised + sequence, indices, logits)  # Eq. 9
 
     @torch.no_grad()
+    def nearest(self, sequence: torch.Tensor) -> torch.Tensor:
+        """The code with the least squared distance to each sequence (B, L, D), padding counting as zeros: (B,)."""
+        products = torch.einsum("bld,zld->bz", sequence, self.codes[:, -sequence.shape[1] :])
+        return (self.codes.square().sum(dim=(1, 2)) - 2 * products).argmin(dim=-1)
+
+    @torch.no_grad()
     def em_update(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Eq. 10: move each chosen code to the mean of the sequences that chose it; call it after ``backward``.
 
         Args:
             chunks: the batch as pairs of sequences (B, L, D) and indices (B,), L differing from pair to pair.
-                Padding counts as zeros. A code that nobody chose keeps its value.
+                Padding counts as zeros. A code that nobody chose keeps its value, until its lifetime is over.
         """
         sums, counts = torch.zeros_like(self.codes), self.codes.new_zeros(self.codebook_size)
         for sequence, indices in chunks:
             sums[:, -sequence.shape[1] :].index_add_(0, indices, sequence)
             counts += torch.bincount(indices, minlength=self.codebook_size)
         means = sums / counts.clamp(min=1)[:, None, None]
-        self.codes.copy_(torch.where(counts[:, None, None] > 0, means, self.codes))
+        moved = self.code_decay * self.codes + (1 - self.code_decay) * means
+        self.codes.copy_(torch.where(counts[:, None, None] > 0, moved, self.codes))
+        if self.code_lifetime:
+            self.idle.copy_(torch.where(counts > 0, 0, self.idle + 1))
+            self.revive(chunks)
+
+    def revive(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Put codes whose lifetime is over on sequences of the batch, evenly spaced among all lengths."""
+        dead = (self.idle >= self.code_lifetime).nonzero()[:, 0].tolist()
+        rows = [row for sequence, _ in chunks for row in sequence]
+        for number, code in enumerate(dead):
+            row = rows[number * len(rows) // len(dead)]  # (L, D)
+            self.codes[code] = 0
+            self.codes[code, -len(row) :] = row
+            self.idle[code] = 0
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> torch.Tensor:

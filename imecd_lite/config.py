@@ -40,6 +40,14 @@ class IMECDConfig:
     num_image_layers: int = 1  # IV-A4
     dropout: float = 0.1  # denoiser and item embeddings, IV-A4
     lambda_c: float = 0.1  # contrastive weight of Eq. 22, Fig. 6
+    denoiser: str = "token"  # Eq. 13: x_t as a token that reads the sequence; literal: "add" it to every position
+    unit_variance: bool = True  # item representations normalised, so that the schedule's signal-to-noise ratio is true
+    gate_temperature: float = 0.3  # divides the router's logits in Eq. 3, 4; literal: 1
+    code_decay: float = 0.9  # share of its old value that a code keeps in Eq. 10; literal: 0
+    lambda_match: float = 1.0  # weight of the selector's loss for the nearest code; literal: 0
+    code_lifetime: int = 20  # steps after which a code that nobody chose starts afresh; literal: 0, never
+    detach_target: bool = True  # Eq. 14 leaves x_0 alone; literal: False, the loss also pulls x_0 to its prediction
+    own_noise: float = 0.8  # share of x_t noised from the model's own prediction at T; literal: 0
     use_experts: bool = True  # False: "w/o ID-MoE" of Table III
     use_codebooks: bool = True  # False: "w/o MS-VQ"
     use_contrastive: bool = True  # False: "w/o CDG_CL"
@@ -61,9 +69,14 @@ class IMECDConfig:
             "num_image_layers",
         ):
             check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
-        check(self, "temperature", self.temperature > 0, "a number above 0")
+        for name in ("temperature", "gate_temperature"):
+            check(self, name, getattr(self, name) > 0, "a number above 0")
+        check(self, "code_lifetime", self.code_lifetime >= 0, "a whole number of at least 0")
+        check(self, "code_decay", 0 <= self.code_decay < 1, "a number from 0 up to, but not including, 1")
+        check(self, "own_noise", 0 <= self.own_noise <= 1, "a number from 0 to 1")
+        check(self, "denoiser", self.denoiser in ("token", "add"), "token or add")
         check(self, "dropout", 0 <= self.dropout < 1, "a number from 0 up to, but not including, 1")
-        for name in ("lambda_q", "lambda_c", "noise_scale"):
+        for name in ("lambda_q", "lambda_c", "noise_scale", "lambda_match"):
             check(self, name, getattr(self, name) >= 0, "a number of at least 0")
         check(self, "beta_schedule", self.beta_schedule in BETA_SCHEDULES, f"one of {', '.join(BETA_SCHEDULES)}")
         check(
@@ -112,7 +125,17 @@ BETA_SCHEDULES = ("truncated_linear", "linear")
 
 PRESETS = {
     "default": {},
-    "literal": {"batch_size": 1280},
+    "literal": {
+        "batch_size": 1280,
+        "denoiser": "add",
+        "unit_variance": False,
+        "gate_temperature": 1.0,
+        "code_decay": 0.0,
+        "lambda_match": 0.0,
+        "code_lifetime": 0,
+        "detach_target": False,
+        "own_noise": 0.0,
+    },
 }
 """Named settings: fields of either config that differ from their defaults. ``literal`` is the paper to the letter."""
 

@@ -15,6 +15,9 @@ from torch import nn
 from imecd_lite.errors import InputError
 from imecd_lite.transformer import TransformerBlock
 
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""x_t (B, D), timesteps (B,) -> predicted x_0 (B, D)."""
+
 
 def make_betas(beta_schedule: str, num_train_timesteps: int) -> torch.Tensor:
     """beta_1 ... beta_T, float64 (T,).
@@ -143,6 +146,65 @@ class Denoiser(nn.Module):
             hidden = block(hidden, attention_mask)
         return self.output_norm(self.blocks[-1](hidden, attention_mask, last_only=True)[:, 0])
 
+    def given(self, sequence: torch.Tensor, attention_mask: torch.Tensor) -> Predict:
+        """The denoiser with its condition filled in: x_t (B, D), timesteps (B,) -> predicted x_0 (B, D)."""
+        return lambda x_t, timesteps: self(x_t, timesteps, sequence, attention_mask)
+
+
+class TokenDenoiser(nn.Module):
+    """f_theta of Eq. 13 in which x_t matters: a token of its own behind the sequence, which never looks back at it.
+
+    The token starts as the latest item plus x_t and t, and attends in every layer to the sequence and to itself. The
+    sequence is transformed once; a reverse step costs one token.
+
+    Args:
+        hidden_size: D.
+        max_length: the longest sequence.
+        num_hidden_layers, num_attention_heads, dropout: of the Transformer.
+    """
+
+    def __init__(
+        self, hidden_size: int, max_length: int, num_hidden_layers: int, num_attention_heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(0.02 * torch.randn(max_length, hidden_size))
+        self.time_mlp = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+        self.x_in = nn.Linear(hidden_size, hidden_size)
+        self.input_norm = nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(hidden_size, num_attention_heads, dropout) for _ in range(num_hidden_layers)
+        )
+        self.output_norm = nn.LayerNorm(hidden_size)
+
+    def forward(
+        self, x_t: torch.Tensor, timesteps: torch.Tensor, sequence: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Predict x_0, (B, D); see ``Denoiser.forward``."""
+        return self.given(sequence, attention_mask)(x_t, timesteps)
+
+    def given(self, sequence: torch.Tensor, attention_mask: torch.Tensor) -> Predict:
+        """Transform the sequence once; see ``Denoiser.given``."""
+        hidden = self.dropout(self.input_norm(sequence + self.positions[-sequence.shape[1] :]))  # (B, L, D)
+        last, keys_values = hidden[:, -1:], []
+        for number, block in enumerate(self.blocks, start=1):
+            keys_values.append(block.keys_values(hidden))
+            if number < len(self.blocks):
+                hidden = block.attend(hidden, *keys_values[-1], attention_mask)
+        mask = torch.nn.functional.pad(attention_mask, (0, 1), value=True)  # (B, L + 1)
+
+        def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]).to(last.dtype))  # (B, D)
+            token = last + (self.x_in(x_t.to(last.dtype)) + time)[:, None]  # (B, 1, D)
+            for block, (key, value) in zip(self.blocks, keys_values, strict=True):
+                own_key, own_value = block.keys_values(token)  # (B, A, 1, D/A)
+                token = block.attend(token, torch.cat([key, own_key], 2), torch.cat([value, own_value], 2), mask)
+            return self.output_norm(token[:, 0])
+
+        return predict
+
 
 class Trajectory(NamedTuple):
     """One reverse diffusion, step by step."""
@@ -153,7 +215,7 @@ class Trajectory(NamedTuple):
 
 
 def sample(
-    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    predict: Predict,
     schedule: NoiseSchedule,
     noise: torch.Tensor,
     num_inference_steps: int | None = None,

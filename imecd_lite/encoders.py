@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from imecd_lite.config import BUNDLED_DATA
@@ -74,7 +75,7 @@ def load_features(
     }
     tensors, stale = read_cache(cache, wanted)
     if stale:
-        if not os.access(nearest_existing(cache), os.W_OK):
+        if not os.access(nearest_existing(cache.absolute().parent), os.W_OK):
             raise InputError(f"{cache} can't be written, and {stale}; name another place with --features FILE.")
         if progress:
             print(f"Encoding {dataset.num_items:,} items: {stale}.")
@@ -104,7 +105,7 @@ def read_cache(cache: Path, wanted: dict[str, str]) -> tuple[dict[str, torch.Ten
 
 def nearest_existing(path: Path) -> Path:
     """``path``, or the nearest folder above it that exists."""
-    return next(place for place in (path, *path.absolute().parents) if place.exists())
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def encoder_name(encoder: str) -> str:
@@ -172,7 +173,7 @@ def in_batches(
             batch = inputs[start : start + batch_size]
             rows.append(encode(batch).float().cpu())
             bar.update(len(batch))
-    return torch.cat(rows).clone()
+    return torch.cat(rows)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -180,7 +181,7 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             rgba = image.convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(f"{path} can't be read ({reason}); replace the picture or empty its field.") from None
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -189,8 +190,9 @@ def open_image(path: Path) -> Image.Image:
 def load_pretrained(auto_class: type, encoder: str | Path, **options: object) -> object:
     """``auto_class.from_pretrained``; ``InputError`` when there is no such folder and the hub can't be reached."""
     try:
-        return auto_class.from_pretrained(str(encoder), **options)
-    except (OSError, ValueError) as error:
+        with torch.random.fork_rng(devices=[]):  # a checkpoint without pooler, as the hub's are, gets a random one
+            return auto_class.from_pretrained(str(encoder), **options)
+    except (OSError, ValueError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(
             f"The encoder {str(encoder)!r} can't be loaded ({first_line}); give a folder in Hugging Face format, "

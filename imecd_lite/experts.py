@@ -24,15 +24,18 @@ class IDGatedExperts(nn.Module):
     Args:
         hidden_size: D.
         num_experts: N.
+        gate_temperature: divides the router's logits; below 1 the gate chooses more sharply.
     """
 
-    def __init__(self, hidden_size: int, num_experts: int) -> None:
+    def __init__(self, hidden_size: int, num_experts: int, gate_temperature: float = 1.0) -> None:
         super().__init__()
+        self.gate_temperature = gate_temperature
         self.gate = nn.Linear(hidden_size, num_experts)
         self.expert_weight = nn.Parameter(torch.empty(num_experts, hidden_size, hidden_size))  # (N, D out, D in)
         self.expert_bias = nn.Parameter(torch.zeros(num_experts, hidden_size))
         bound = hidden_size**-0.5  # nn.Linear's own
         nn.init.uniform_(self.expert_weight, -bound, bound)
+        nn.init.zeros_(self.gate.weight)  # whatever the gates come to tell apart, they have learnt
 
     def forward(self, modality: torch.Tensor, id_embeddings: torch.Tensor) -> ExpertsOutput:
         """Mix the experts' views of ``modality`` (I, D) under the guidance of ``id_embeddings`` (I, D)."""
@@ -41,7 +44,7 @@ class IDGatedExperts(nn.Module):
                 f"modality and id_embeddings must have one shape, got {tuple(modality.shape)} "
                 f"and {tuple(id_embeddings.shape)}"
             )
-        router_logits = self.gate(id_embeddings)  # (I, N)
+        router_logits = self.gate(id_embeddings) / self.gate_temperature  # (I, N)
         routing_weights = router_logits.softmax(dim=-1)  # Eq. 3, 4
         return ExpertsOutput(self.mix(modality, routing_weights), routing_weights, router_logits)
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imecd_lite.codebooks import SequenceCodebook, gumbel
+from imecd_lite.codebooks import CodebookOutput, SequenceCodebook, gumbel
 from imecd_lite.config import IMECDConfig
 from imecd_lite.dataset import Batch, Dataset, length_chunks
-from imecd_lite.diffusion import Denoiser, NoiseSchedule, Trajectory, sample, user_noise
+from imecd_lite.diffusion import Denoiser, NoiseSchedule, Predict, TokenDenoiser, Trajectory, sample, user_noise
 from imecd_lite.experts import ExpertsOutput, IDGatedExperts
 
 
@@ -78,10 +78,11 @@ class IMECD(Recommender):
                     f"{name}_features must have a row for each of {num_items} items, got {found}; "
                     f"to do without, set use_{name} to False"
                 )
-            self.register_buffer(f"{name}_features", features.float(), persistent=False)
+            features = standardise(features.float()) if config.unit_variance else features.float()
+            self.register_buffer(f"{name}_features", features, persistent=False)
             self.projections[name] = nn.Linear(features.shape[1], config.hidden_size)
             if config.use_experts:
-                self.experts[name] = IDGatedExperts(config.hidden_size, config.num_experts)
+                self.experts[name] = IDGatedExperts(config.hidden_size, config.num_experts, config.gate_temperature)
         self.codebooks, self.denoisers = nn.ModuleDict(), nn.ModuleDict()
         for name in config.modalities:
             if config.use_codebooks:
@@ -92,17 +93,17 @@ class IMECD(Recommender):
                     config.selector_size,
                     config.lambda_q,
                     config.temperature,
+                    config.code_decay,
+                    config.code_lifetime,
                 )
-            self.denoisers[name] = Denoiser(
-                config.hidden_size,
-                config.max_length,
-                config.num_layers[name],
-                config.num_attention_heads,
-                config.dropout,
-                config.noise_scale,
-            )
+            shape = (config.hidden_size, config.max_length, config.num_layers[name], config.num_attention_heads)
+            if config.denoiser == "token":
+                self.denoisers[name] = TokenDenoiser(*shape, config.dropout)
+            else:
+                self.denoisers[name] = Denoiser(*shape, config.dropout, config.noise_scale)
         self.schedule = NoiseSchedule(config.beta_schedule, config.num_train_timesteps)
         self.embedding_dropout = nn.Dropout(config.dropout)
+        self.score_scale = config.hidden_size**-0.5 if config.unit_variance else 1.0  # of every inner product of Eq. 19
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -115,26 +116,32 @@ class IMECD(Recommender):
 
     def route(self, modality: str) -> ExpertsOutput:
         """Eq. 3-6 for "text" or "image": what the experts make of every item, row i - 1 for item i."""
-        return self.experts[modality](self.project(modality), self.item_embedding.weight[1:])
+        return self.experts[modality](self.project(modality), self.normalise(self.item_embedding.weight[1:]))
+
+    def normalise(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """With ``unit_variance``, embeddings (I, D) moved and scaled, all alike, to zero mean and unit variance."""
+        if not self.config.unit_variance:
+            return embeddings
+        centred = embeddings - embeddings.mean(dim=0)
+        return centred / (centred.square().mean().sqrt() + 1e-6)
 
     def item_embeddings(self) -> dict[str, torch.Tensor]:
         """Every item's representation in each modality, (I + 1, D) with row 0 zero: e_i of Eq. 19."""
-        tables = {"id": self.item_embedding.weight}
+        tables = {"id": self.item_embedding.weight[1:]}
         for name in self.projections:
-            embeddings = self.route(name).embeddings if self.config.use_experts else self.project(name)
-            tables[name] = F.pad(embeddings, (0, 0, 1, 0))  # (I + 1, D)
-        return tables
+            tables[name] = self.route(name).embeddings if self.config.use_experts else self.project(name)
+        return {name: F.pad(self.normalise(table), (0, 0, 1, 0)) for name, table in tables.items()}  # (I + 1, D)
 
     def quantise(
         self, modality: str, sequence: torch.Tensor, gumbel_noise: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Eq. 7-9: the quantised sequence (B, L, D) and its code indices (B,), None without codebooks."""
+    ) -> tuple[torch.Tensor, CodebookOutput | None]:
+        """Eq. 7-9: the quantised sequence (B, L, D) and all that the codebook says of it, None without codebooks."""
         if sequence.shape[1] > self.config.max_length:
             raise ValueError(f"item_seq must hold at most {self.config.max_length} items, got {sequence.shape[1]}")
         if not self.config.use_codebooks:
             return sequence, None
         output = self.codebooks[modality](sequence, gumbel_noise)
-        return output.sequence, output.indices
+        return output.sequence, output
 
     def loss(self, batch: Batch, generator: torch.Generator) -> LossOutput:
         """Eq. 22 for a batch of prefixes and their next items.
@@ -142,9 +149,8 @@ class IMECD(Recommender):
         The forward pass runs over chunks of similar length; losses and codebooks see the joined batch, so the
         chunks change nothing but the time it takes.
         """
-        tables, size, device = self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
+        config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
         chunks = length_chunks(batch.item_seq)
-        order = torch.cat([rows for rows, _ in chunks]).argsort()  # puts the joined chunks back in batch order
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
         total, terms, chosen = torch.zeros((), device=device), {}, {}
         for name in self.modalities:
@@ -154,26 +160,61 @@ class IMECD(Recommender):
                 1, self.schedule.num_train_timesteps + 1, (size,), generator=generator, device=device
             )
             noise = torch.randn(x_0.shape, generator=generator, device=device)
-            gumbel_noise = gumbel((size, self.config.codebook_size), generator, device)  # (B, Z)
-            x_t = self.schedule.add_noise(x_0, noise, timesteps)
-            predictions, chosen[name] = [], []
-            for rows, item_seq in chunks:
-                sequence = self.embedding_dropout(F.embedding(item_seq, table, padding_idx=0))  # (b, l, D)
-                quantised, indices = self.quantise(name, sequence, gumbel_noise[rows])
-                if indices is not None:
-                    chosen[name].append((sequence.detach(), indices))
-                predictions.append(self.denoisers[name](x_t[rows], timesteps[rows], quantised, item_seq > 0))
-            pred_original = torch.cat(predictions)[order]  # (B, D), x-hat_0
+            gumbel_noise = gumbel((size, config.codebook_size), generator, device)  # (B, Z)
+            predict, quantised = self.condition(name, chunks, table, gumbel_noise)
+            start, passes = x_0, []
+            if config.own_noise:
+                x_T = torch.randn(x_0.shape, generator=generator, device=device)
+                passes.append(predict(x_T, torch.full_like(timesteps, self.schedule.num_train_timesteps)))
+                own = torch.rand(size, 1, generator=generator, device=device) < config.own_noise
+                start = torch.where(own, passes[0].detach(), x_0)
+            x_t = self.schedule.add_noise(start, noise, timesteps)
+            pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
+            logits = torch.cat([*passes, pred_original]) @ table[1:].T * self.score_scale  # (B or 2B, I)
+            targets = (batch.pos_items - 1).repeat(len(passes) + 1)
             losses = {
-                "cross_entropy": F.cross_entropy(pred_original @ table[1:].T, batch.pos_items - 1),  # Eq. 20, 21
-                "reconstruction": F.mse_loss(pred_original, x_0),  # Eq. 14
+                "cross_entropy": F.cross_entropy(logits, targets),  # Eq. 20, 21
+                "reconstruction": F.mse_loss(pred_original, x_0.detach() if config.detach_target else x_0),  # Eq. 14
             }
             total = total + losses["cross_entropy"] + losses["reconstruction"]
-            if self.config.use_contrastive:
+            if config.use_contrastive:
                 losses["contrastive"] = contrastive_loss(pred_original, distinct)
-                total = total + self.config.lambda_c * losses["contrastive"]
+                total = total + config.lambda_c * losses["contrastive"]
+            chosen[name] = [(sequence, output.indices) for sequence, output in quantised]
+            if quantised and config.lambda_match:
+                nearest = torch.cat([self.codebooks[name].nearest(sequence) for sequence, _ in quantised])
+                losses["match"] = F.cross_entropy(torch.cat([output.logits for _, output in quantised]), nearest)
+                total = total + config.lambda_match * losses["match"]
             terms.update({f"{name}/{term}": value.detach() for term, value in losses.items()})
         return LossOutput(total, terms, chosen)
+
+    def condition(
+        self, modality: str, chunks: list[tuple[torch.Tensor, torch.Tensor]], table: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[Predict, list[tuple[torch.Tensor, CodebookOutput]]]:
+        """The denoiser given a batch's histories in chunks, and what the codebook made of each chunk.
+
+        Args:
+            chunks: from ``length_chunks``.
+            table: (I + 1, D) the items' representations.
+            noise: (B, Z) Gumbel noise.
+
+        Returns:
+            A function of x_t (B, D) and timesteps (B,) that predicts x_0 (B, D), all in batch order; by chunk the
+            sequences (B, L, D), detached, with their ``CodebookOutput``; empty without codebooks.
+        """
+        given, quantised = [], []
+        for rows, item_seq in chunks:
+            sequence = self.embedding_dropout(F.embedding(item_seq, table, padding_idx=0))  # (b, l, D)
+            mixed, output = self.quantise(modality, sequence, noise[rows])
+            if output is not None:
+                quantised.append((sequence.detach(), output))
+            given.append((rows, self.denoisers[modality].given(mixed, item_seq > 0)))
+        order = torch.cat([rows for rows, _ in chunks]).argsort()  # puts the joined chunks back in batch order
+
+        def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            return torch.cat([denoise(x_t[rows], timesteps[rows]) for rows, denoise in given])[order]
+
+        return predict, quantised
 
     def after_step(self, output: LossOutput) -> None:
         """Eq. 10: move the codes to the sequences that chose them."""
@@ -203,10 +244,7 @@ class IMECD(Recommender):
         trajectories = {}
         for m, name in enumerate(self.modalities):
             quantised, _ = self.quantise(name, F.embedding(item_seq, tables[name]))
-
-            def predict(x_t, timesteps, denoiser=self.denoisers[name], quantised=quantised):
-                return denoiser(x_t, timesteps, quantised, item_seq > 0)
-
+            predict = self.denoisers[name].given(quantised, item_seq > 0)
             trajectories[name] = sample(predict, self.schedule, noise[:, :, m], steps)
         return trajectories
 
@@ -225,9 +263,15 @@ class IMECD(Recommender):
         scores = tables["id"].new_empty(len(item_seq), self.num_items + 1)
         for rows, chunk in length_chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
-            scores[rows] = sum(trajectories[name].samples[-1] @ tables[name].T for name in self.modalities)
+            generated = {name: trajectory.samples[-1] for name, trajectory in trajectories.items()}
+            scores[rows] = self.score_scale * sum(generated[name] @ tables[name].T for name in self.modalities)
         scores[:, 0] = -torch.inf
         return scores
+
+
+def standardise(features: torch.Tensor) -> torch.Tensor:
+    """Zero mean and unit variance over the items of each feature (I, d); what never varies becomes zero."""
+    return (features - features.mean(dim=0)) / features.std(dim=0).clamp(min=1e-6)
 
 
 def distinct_pairs(item_seq: torch.Tensor, users: torch.Tensor) -> torch.Tensor:

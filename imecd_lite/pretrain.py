@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import MAX_TOKENS, mean_pool, open_image
+from imecd_lite.errors import InputError
 
 HIDDEN_SIZE, NUM_HEADS = 96, 4
 VOCABULARY_SIZE, MASK_SHARE = 1500, 0.3
@@ -33,7 +34,12 @@ def pretrain_encoders(
         dataset: with ``items.csv``; its histories are not looked at.
         output: the folder for both.
         text_steps, image_steps: how long; the defaults take a minute or two each on two cores.
+
+    Raises:
+        InputError: the dataset is ids-only.
     """
+    if dataset.items is None:
+        raise InputError(f"{dataset.path} has no items.csv; encoders learn from its titles and pictures.")
     sentences = dataset.item_texts() + [text for text in dataset.items["description"] if text]
     with torch.random.fork_rng():
         torch.manual_seed(seed)

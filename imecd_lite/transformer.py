@@ -37,20 +37,29 @@ class TransformerBlock(nn.Module):
         """Transform ``hidden`` (B, L, D).
 
         Args:
-            attention_mask: (B, L) bool, True at real items. It masks *keys*: nobody sees the padding.
+            attention_mask: (B, L) bool, True at real items, or (B, L, L) where positions see different ones. It masks
+                *keys*: nobody sees the padding.
             last_only: compute the last position alone, (B, 1, D); for the top block, of which nothing else is read.
         """
-        normed = self.attention_norm(hidden)
-        key, value = self.key_value(normed).chunk(2, dim=-1)
-        if last_only:
-            hidden, normed = hidden[:, -1:], normed[:, -1:]
+        key, value = self.keys_values(hidden)
+        return self.attend(hidden[:, -1:] if last_only else hidden, key, value, attention_mask)
+
+    def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What ``hidden`` (B, L, D) offers to those who attend to it: keys and values, (B, A, L, D/A) each."""
+        key, value = self.key_value(self.attention_norm(hidden)).chunk(2, dim=-1)
+        return self.split_heads(key), self.split_heads(value)
+
+    def attend(
+        self, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, A, L, D/A), as the mask says."""
         attended = F.scaled_dot_product_attention(
-            self.split_heads(self.query(normed)),
-            self.split_heads(key),
-            self.split_heads(value),
-            attn_mask=attention_mask[:, None, None, :],  # (B, 1, 1, L)
+            self.split_heads(self.query(self.attention_norm(hidden))),
+            key,
+            value,
+            attn_mask=attention_mask.view(len(key), 1, -1, key.shape[2]),  # (B, 1, 1 or Q, L)
             dropout_p=self.dropout.p if self.training else 0.0,
-        )  # (B, A, L or 1, D/A)
+        )  # (B, A, Q, D/A)
         hidden = hidden + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.feed_forward(hidden))
 

@@ -44,6 +44,12 @@ def layer_norm(weights, name, x):
     return weights[f"{name}.weight"] * centred / math.sqrt(sum(centred**2) / len(x) + 1e-5) + weights[f"{name}.bias"]
 
 
+def unit_variance(table):
+    """Each column (I, D) moved to mean zero, then the whole divided by one number so that its variance is one."""
+    centred = table - sum(table) / len(table)
+    return centred / math.sqrt(sum(sum(row**2) for row in centred) / table.size)
+
+
 def cosine(a, b):
     return sum(a * b) / math.sqrt(sum(a * a) * sum(b * b))
 
@@ -51,11 +57,11 @@ def cosine(a, b):
 # Section III-C
 
 
-def experts(weights, modality, id_embeddings):
+def experts(weights, modality, id_embeddings, gate_temperature=1.0):
     """Eq. 3-6: (I, D) mixed embeddings and (I, N) gates."""
     mixed, gates = [], []
     for e_modality, e_id in zip(modality, id_embeddings, strict=True):
-        gate = softmax(linear(weights, "gate", e_id))  # Eq. 3, 4
+        gate = softmax(linear(weights, "gate", e_id) / gate_temperature)  # Eq. 3, 4
         gates.append(gate)
         e = np.zeros_like(e_modality)
         for g, w, b in zip(gate, weights["expert_weight"], weights["expert_bias"], strict=True):
@@ -97,6 +103,12 @@ def quantise(weights, sequence, lambda_q, temperature, noise=None):
             best = z
     code = weights["codes"][best]  # (M, D)
     return np.array([lambda_q * code[k] + sequence[k] for k in range(-len(sequence), 0)]), best
+
+
+def nearest_code(codes, sequence):
+    """The code (M, D) of (Z, M, D) with the least squared distance to a history (L, D) behind its padding."""
+    whole = padded(sequence, codes.shape[1])
+    return min(range(len(codes)), key=lambda z: np.sum((codes[z] - whole) ** 2))
 
 
 def straight_through_gradient(upstream, logits, noise, temperature, codes):
@@ -204,6 +216,20 @@ def denoise(weights, x_t, t, sequence, num_layers, num_heads, noise_scale):
     return layer_norm(weights, "output_norm", hidden[-1])
 
 
+def denoise_token(weights, x_t, t, sequence, num_layers, num_heads):
+    """Eq. 13 with x_t as a token behind s-tilde (L, D): it sees the sequence and itself, nobody sees it."""
+    time = timestep_embedding(t, len(x_t))
+    time = linear(weights, "time_mlp.2", silu(linear(weights, "time_mlp.0", time)))
+    places = range(-len(sequence), 0)
+    hidden = np.array([layer_norm(weights, "input_norm", sequence[k] + weights["positions"][k]) for k in places])
+    token = hidden[-1] + linear(weights, "x_in", x_t) + time
+    for layer in range(num_layers):
+        block = below(weights, f"blocks.{layer}")
+        token = transformer_block(block, np.array([*hidden, token]), num_heads)[-1]
+        hidden = transformer_block(block, hidden, num_heads)
+    return layer_norm(weights, "output_norm", token)
+
+
 def reconstruction(originals, predictions):
     """Eq. 14, the mean over the batch and over dimensions."""
     squares = [(x - p) ** 2 for a, b in zip(originals, predictions, strict=True) for x, p in zip(a, b, strict=True)]
@@ -248,12 +274,19 @@ class IMECD:
     def __init__(self, config, weights, features):
         self.config, self.weights = config, weights
         self.betas = truncated_linear(config.num_train_timesteps)
-        self.items = {"id": weights["item_embedding.weight"][1:]}  # modality: (I, D)
+        self.scale = 1 / math.sqrt(config.hidden_size) if config.unit_variance else 1.0
+        self.items = {"id": self.normalised(weights["item_embedding.weight"][1:])}  # modality: (I, D)
         for name, table in features.items():
+            if config.unit_variance:
+                table = (table - table.mean(axis=0)) / table.std(axis=0, ddof=1)
             projected = np.array([linear(weights, f"projections.{name}", row) for row in table])  # Eq. 1, 2
             if config.use_experts:
-                projected, _ = experts(below(weights, f"experts.{name}"), projected, self.items["id"])
-            self.items[name] = projected
+                module = below(weights, f"experts.{name}")
+                projected, _ = experts(module, projected, self.items["id"], config.gate_temperature)
+            self.items[name] = self.normalised(projected)
+
+    def normalised(self, table):
+        return unit_variance(table) if self.config.unit_variance else table
 
     def condition(self, name, history, noise=None):
         """s-tilde (L, D) of Eq. 9 and z*; z* is None without codebooks."""
@@ -266,26 +299,44 @@ class IMECD:
     def denoise(self, name, x_t, t, sequence):
         config, weights = self.config, below(self.weights, f"denoisers.{name}")
         layers = config.num_layers[name]
+        if config.denoiser == "token":
+            return denoise_token(weights, x_t, t, sequence, layers, config.num_attention_heads)
         return denoise(weights, x_t, t, sequence, layers, config.num_attention_heads, config.noise_scale)
 
     def loss(self, histories, targets, users, draws):
         """Eq. 22: the total, its terms, and the code each history chose.
 
-        ``draws[name]`` holds timesteps (B,), noise (B, D) and Gumbel noise (B, Z).
+        ``draws[name]`` holds timesteps (B,), noise (B, D) and Gumbel noise (B, Z), and with ``own_noise`` x_T (B, D)
+        and whether each x_t is noised from the model's own prediction (B,).
         """
-        total, terms, chosen = 0.0, {}, {}
+        total, terms, chosen, config = 0.0, {}, {}, self.config
         for name, items in self.items.items():
-            timesteps, noise, gumbel = draws[name]
-            originals, predictions, chosen[name] = [], [], []
+            timesteps, noise, gumbel, *of_own = draws[name]
+            originals, predictions, from_noise, chosen[name], match = [], [], [], [], []
             for i, history in enumerate(histories):
-                x_0 = items[targets[i] - 1]
+                x_0 = original = items[targets[i] - 1]
+                sequence, index = self.condition(name, history, gumbel[i])
+                if config.own_noise:
+                    x_T, own = of_own
+                    from_noise.append(self.denoise(name, x_T[i], config.num_train_timesteps, sequence))
+                    x_0 = from_noise[i] if own[i] else x_0
                 factor, deviation = forward_marginal(self.betas, timesteps[i])
                 x_t = factor * x_0 + deviation * noise[i]  # Eq. 12
-                sequence, index = self.condition(name, history, gumbel[i])
-                originals.append(x_0)
+                originals.append(original)
                 predictions.append(self.denoise(name, x_t, timesteps[i], sequence))
                 chosen[name].append(index)
-            terms[f"{name}/cross_entropy"] = cross_entropy(predictions, items, targets)
+                if config.use_codebooks:
+                    codebook = below(self.weights, f"codebooks.{name}")
+                    bought = np.array([items[item - 1] for item in history])
+                    likely = softmax(selector_logits(codebook, bought))
+                    match.append(-math.log(likely[nearest_code(codebook["codes"], bought)]))
+            passes = [predictions, from_noise] if from_noise else [predictions]
+            terms[f"{name}/cross_entropy"] = sum(
+                cross_entropy([self.scale * p for p in predicted], items, targets) / len(passes) for predicted in passes
+            )
+            if config.lambda_match and match:
+                terms[f"{name}/match"] = sum(match) / len(match)
+                total += config.lambda_match * terms[f"{name}/match"]
             terms[f"{name}/reconstruction"] = reconstruction(originals, predictions)
             total += terms[f"{name}/cross_entropy"] + terms[f"{name}/reconstruction"]
             if self.config.use_contrastive:
@@ -302,5 +353,5 @@ class IMECD:
             for k, t in enumerate(range(self.config.num_train_timesteps, 0, -1), start=1):
                 x = reverse_step(self.betas, t, self.denoise(name, x, t, sequence), x, noise[name][k])
             for i, e in enumerate(items):
-                scores[i] += x @ e  # Eq. 19
+                scores[i] += self.scale * (x @ e)  # Eq. 19
         return scores

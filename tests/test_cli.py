@@ -66,7 +66,9 @@ def trained(data, tmp_path_factory) -> tuple[Path, list[str]]:
 
 
 def test_the_commands_are_those_of_the_readme():
-    assert set(build_parser()[1]) == {"doctor", "shop", "pretrain", "encode", "train", "evaluate", "recommend"}
+    assert set(build_parser()[1]) == {
+        *("doctor", "shop", "pretrain", "encode", "train", "evaluate", "recommend", "diagnose")
+    }
 
 
 def other_value(field: dataclasses.Field) -> tuple[list[str], object]:
@@ -74,7 +76,8 @@ def other_value(field: dataclasses.Field) -> tuple[list[str], object]:
     option = "--" + field.name.replace("_", "-")
     if isinstance(field.default, bool):
         return [option.replace("--", "--no-", 1)], False
-    special = {"beta_schedule": "linear", "checkpoint_dtype": "float16", "dropout": 0.25, "num_attention_heads": 8}
+    special = {"beta_schedule": "linear", "checkpoint_dtype": "float16", "denoiser": "add", "num_attention_heads": 8}
+    special |= {"dropout": 0.25, "code_decay": 0.5, "own_noise": 0.5}
     value = special.get(field.name, field.default * 2 or 7)
     return [option, str(value)], value
 
@@ -340,6 +343,20 @@ def test_seed_and_mask_seen_reach_the_evaluation(data, trained):
 
 
 # Recommend
+
+
+def test_diagnoses_last_line_is_its_report(data, trained):
+    status, lines, complaint = command("diagnose", "--checkpoint", trained[0], "--data", data)
+    assert status == 0, complaint
+    report = json.loads(lines[-1])
+    assert report["codebook_size"] == {"id": 4}
+    assert 1 <= report["codebook_perplexity"]["id"] <= 4
+    assert len(lines) > len(report)
+
+
+def test_only_an_imecd_is_diagnosed(tmp_path, data):
+    assert command("train", "--data", data, "--output", tmp_path / "run", "--model", "popularity")[0] == 0
+    assert "holds a Popularity" in refused("diagnose", "--checkpoint", tmp_path / "run", "--data", data)
 
 
 def test_recommendations_are_a_readable_table(data, trained):

@@ -14,9 +14,9 @@ LENGTHS = (5, 3, 1, 4, 2, 5, 3, 4)
 LAMBDA_Q, TEMPERATURE = 0.7, 0.1
 
 
-def random_codebook(seed: int = 0) -> SequenceCodebook:
+def random_codebook(seed: int = 0, **options: object) -> SequenceCodebook:
     torch.manual_seed(seed)
-    codebook = SequenceCodebook(Z, M, D, 7, LAMBDA_Q, TEMPERATURE).double()
+    codebook = SequenceCodebook(Z, M, D, 7, LAMBDA_Q, TEMPERATURE, **options).double()
     codebook.selector_out.weight.data *= 3  # so that several codes are chosen
     return codebook
 
@@ -137,6 +137,39 @@ def test_codes_nobody_chose_keep_their_value():
     codebook.em_update([(stack(histories, M), torch.tensor(indices))])
     assert torch.equal(codebook.codes[[1, 4]], before[[1, 4]])
     assert not torch.isclose(codebook.codes[[0, 2, 3, 5]], before[[0, 2, 3, 5]]).any()
+
+
+def test_with_decay_a_code_goes_only_part_of_the_way():
+    codebook, histories, indices = em_example()
+    before, expected = (
+        codebook.codes.clone(),
+        oracles.em(codebook.codes.numpy(), [h.numpy() for h in histories], indices),
+    )
+    codebook.code_decay = 0.75
+    codebook.em_update([(stack(histories, M), torch.tensor(indices))])
+    np.testing.assert_allclose(codebook.codes, 0.75 * before.numpy() + 0.25 * expected, rtol=1e-12)
+
+
+def test_a_code_that_nobody_chose_for_a_lifetime_starts_afresh_from_a_sequence_of_the_batch():
+    codebook, (_, histories, indices) = random_codebook(code_lifetime=3), em_example()
+    before = codebook.codes.clone()
+    batch = [(stack(histories[:4], M), torch.tensor(indices[:4])), (stack(histories[4:], M), torch.tensor(indices[4:]))]
+    for _ in range(2):
+        codebook.em_update(batch)
+    assert torch.equal(codebook.codes[[1, 4]], before[[1, 4]])
+    assert codebook.idle.tolist() == [0, 2, 0, 0, 2, 0]
+    codebook.em_update(batch)
+    assert torch.equal(codebook.codes[1], stack(histories, M)[0])
+    assert torch.equal(codebook.codes[4], stack(histories, M)[4])
+    assert codebook.idle.tolist() == [0] * Z
+
+
+def test_nearest_is_the_code_with_the_least_squared_distance_with_the_padding_as_zeros():
+    codebook, histories = random_codebook(), random_histories((3, 1, 2, 3, 3, 2, 1, 3))
+    codebook.codes.normal_(generator=torch.Generator().manual_seed(3)).mul_(torch.linspace(0.1, 2, M)[:, None].flip(0))
+    padded = stack(histories, M)
+    distances = [[((row - code) ** 2).sum().item() for code in codebook.codes] for row in padded]
+    assert codebook.nearest(stack(histories, 3)).tolist() == [int(np.argmin(row)) for row in distances]
 
 
 def test_codes_are_a_saved_buffer_and_no_parameter():

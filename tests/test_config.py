@@ -29,8 +29,10 @@ def test_defaults_are_the_papers():
     assert train.learning_rate == 0.001
 
 
-def test_literal_preset_is_the_papers_batch_and_every_preset_is_possible():
+def test_literal_preset_undoes_every_departure_and_every_preset_is_possible():
     assert PRESETS["literal"]["batch_size"] == 1280
+    defaults = dataclasses.asdict(IMECDConfig()) | dataclasses.asdict(TrainConfig())
+    assert all(defaults[name] != value for name, value in PRESETS["literal"].items())
     for preset in PRESETS.values():
         for kind in (IMECDConfig, TrainConfig):
             kind(**{name: value for name, value in preset.items() if name in kind.__dataclass_fields__})
@@ -46,6 +48,10 @@ WHOLE += ("num_attention_heads", "num_id_layers", "num_text_layers", "num_image_
 
 IMPOSSIBLE = [
     *((IMECDConfig, name, value) for name in WHOLE for value in (0, -1, 2.0, "8", True, None)),
+    *((IMECDConfig, name, value) for name in ("code_decay", "own_noise") for value in (-0.1, 1.5, "no")),
+    *((IMECDConfig, name, value) for name in ("lambda_match", "code_lifetime") for value in (-1, "no")),
+    *((IMECDConfig, "gate_temperature", value) for value in (0, -0.3)),
+    *((IMECDConfig, "denoiser", value) for value in ("tokens", "", 1)),
     *((IMECDConfig, "temperature", value) for value in (0, -0.1, float("nan"), float("inf"), "0.1", None)),
     *((IMECDConfig, "dropout", value) for value in (-0.1, 1, 1.5, float("nan"))),
     *((IMECDConfig, name, value) for name in ("lambda_q", "lambda_c", "noise_scale") for value in (-0.1, float("inf"))),

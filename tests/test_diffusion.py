@@ -9,7 +9,15 @@ import oracles
 import pytest
 import torch
 
-from imecd_lite.diffusion import Denoiser, NoiseSchedule, make_betas, sample, timestep_embedding, user_noise
+from imecd_lite.diffusion import (
+    Denoiser,
+    NoiseSchedule,
+    TokenDenoiser,
+    make_betas,
+    sample,
+    timestep_embedding,
+    user_noise,
+)
 from imecd_lite.errors import InputError
 
 B, D, T = 5, 8, 32
@@ -37,11 +45,22 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def random_denoiser(num_layers: int = 2, noise_scale: float = 1.0, max_length: int = 6) -> Denoiser:
+    return randomised(Denoiser(D, max_length, num_layers, 2, 0.0, noise_scale))
+
+
+def random_token_denoiser(num_layers: int = 2, max_length: int = 6) -> TokenDenoiser:
+    return randomised(TokenDenoiser(D, max_length, num_layers, 2, 0.0))
+
+
+def randomised(denoiser: torch.nn.Module) -> torch.nn.Module:
+    denoiser = denoiser.double()
     torch.manual_seed(0)
-    denoiser = Denoiser(D, max_length, num_layers, 2, 0.0, noise_scale).double()
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return denoiser
+
+
+denoisers = pytest.mark.parametrize("make", [random_denoiser, random_token_denoiser])
 
 
 # Schedule, Eq. 11-12
@@ -195,8 +214,38 @@ def test_prediction_is_that_of_plain_loops_for_each_history():
             np.testing.assert_allclose(predictions[i], expected, atol=1e-5)
 
 
-def test_prediction_listens_to_x_t_to_t_and_to_every_item_and_its_place():
-    denoiser, mask = random_denoiser(), torch.ones(1, 4, dtype=torch.bool)
+def test_prediction_with_x_t_as_a_token_is_that_of_plain_loops():
+    lengths, length = (6, 1, 3, 2, 4), 6
+    x_t, sequence = draw(B, D).double(), draw(B, length, D, seed=1).double()
+    mask = torch.arange(length) >= length - torch.tensor(lengths)[:, None]
+    timesteps = torch.tensor([1, 32, 7, 20, 3])
+    for num_layers in (1, 2):
+        denoiser = random_token_denoiser(num_layers)
+        predictions, weights = denoiser(x_t, timesteps, sequence, mask).detach(), oracles.weights_of(denoiser)
+        for i, n in enumerate(lengths):
+            history = sequence[i, length - n :].numpy()
+            expected = oracles.denoise_token(weights, x_t[i].numpy(), timesteps[i].item(), history, num_layers, 2)
+            np.testing.assert_allclose(predictions[i], expected, atol=1e-5)
+
+
+def test_with_x_t_as_a_token_the_sequence_is_transformed_once_for_all_steps():
+    denoiser, sequence, mask = random_token_denoiser(), draw(B, 4, D).double(), torch.ones(B, 4, dtype=torch.bool)
+    sizes = []
+    for block in denoiser.blocks:
+        block.feed_forward.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
+    predict = denoiser.given(sequence, mask)
+    for t in (32, 16, 1):
+        x_t = draw(B, D, seed=t).double()
+        torch.testing.assert_close(
+            predict(x_t, torch.full((B,), t)),
+            random_token_denoiser()(x_t, torch.full((B,), t), sequence, mask),
+        )
+    assert sizes == [4] + 3 * [1, 1]
+
+
+@denoisers
+def test_prediction_listens_to_x_t_to_t_and_to_every_item_and_its_place(make):
+    denoiser, mask = make(), torch.ones(1, 4, dtype=torch.bool)
     x_t, sequence = draw(1, D).double(), draw(1, 4, D, seed=1).double()
     base = denoiser(x_t, torch.tensor([3]), sequence, mask)
     changed = {
@@ -212,15 +261,17 @@ def test_prediction_listens_to_x_t_to_t_and_to_every_item_and_its_place():
         assert (prediction - base).abs().max() > 1e-3, name
 
 
-def test_extra_left_padding_changes_nothing():
-    denoiser, x_t, sequence = random_denoiser(), draw(B, D).double(), draw(B, 3, D, seed=1).double()
+@denoisers
+def test_extra_left_padding_changes_nothing(make):
+    denoiser, x_t, sequence = make(), draw(B, D).double(), draw(B, 3, D, seed=1).double()
     mask, timesteps = torch.ones(B, 3, dtype=torch.bool), torch.arange(1, B + 1)
     padded, padded_mask = (torch.nn.functional.pad(x, (*(0,) * extra, 3, 0)) for x, extra in ((sequence, 2), (mask, 0)))
     torch.testing.assert_close(denoiser(x_t, timesteps, padded, padded_mask), denoiser(x_t, timesteps, sequence, mask))
 
 
-def test_every_parameter_of_the_denoiser_learns():
-    denoiser, x_t, sequence = random_denoiser(), draw(B, D).double(), draw(B, 6, D, seed=1).double()
+@denoisers
+def test_every_parameter_of_the_denoiser_learns(make):
+    denoiser, x_t, sequence = make(), draw(B, D).double(), draw(B, 6, D, seed=1).double()
     target = draw(B, D, seed=2).double()
     prediction = denoiser(x_t, torch.arange(1, B + 1), sequence, torch.ones(B, 6, dtype=torch.bool))
     (prediction * target).sum().backward()

@@ -30,7 +30,7 @@ from imecd_lite import codebooks, diffusion, model, recommend, train
 from imecd_lite.baselines import Popularity
 from imecd_lite.codebooks import SequenceCodebook
 from imecd_lite.dataset import Dataset
-from imecd_lite.diffusion import Denoiser, NoiseSchedule
+from imecd_lite.diffusion import Denoiser, NoiseSchedule, TokenDenoiser
 from imecd_lite.experts import IDGatedExperts
 from imecd_lite.model import IMECD
 from imecd_lite.transformer import TransformerBlock
@@ -44,6 +44,18 @@ def betas_of_8_steps() -> None:
 
 def loss_without_contrastive_term() -> None:
     test_model.check_loss(use_contrastive=False)
+
+
+def padding_changes_no_prediction() -> None:
+    test_diffusion.test_extra_left_padding_changes_nothing(test_diffusion.random_denoiser)
+
+
+def padding_changes_no_prediction_with_a_token() -> None:
+    test_diffusion.test_extra_left_padding_changes_nothing(test_diffusion.random_token_denoiser)
+
+
+def default_loss() -> None:
+    test_model.check_loss(**tiny.DEFAULTS)
 
 
 def scores_depend_on_the_user_alone() -> None:
@@ -211,7 +223,7 @@ MUTANTS = [
     (
         SequenceCodebook.em_update,
         test_codebooks.test_codes_nobody_chose_keep_their_value,
-        [("Eq. 10: codes nobody chose become zero", "means, self.codes)", "means, means)")],
+        [("Eq. 10: codes nobody chose become zero", "moved, self.codes)", "moved, moved)")],
     ),
     (
         SequenceCodebook.__init__,
@@ -235,23 +247,23 @@ MUTANTS = [
     ),
     # The Transformer
     (
-        TransformerBlock.forward,
+        TransformerBlock.attend,
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
-            ("mask on the queries", "attention_mask[:, None, None, :]", "attention_mask[:, None, :, None]"),
-            ("no mask", "attn_mask=attention_mask[:, None, None, :]", "attn_mask=None"),
+            ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
+            ("no mask", "attn_mask=attention_mask.view(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
             ("mask turned round", "attn_mask=attention_mask", "attn_mask=~attention_mask"),
             ("no residual", "hidden = hidden + self.dropout(self.att", "hidden = self.dropout(self.att"),
-            ("keys for values", "self.split_heads(value)", "self.split_heads(key)"),
+            ("keys for values", "    value,", "    key,"),
         ],
     ),
     (
         TransformerBlock.forward,
         test_transformer.test_last_only_is_the_last_position_of_the_whole,
-        [("the first position for the last", "hidden[:, -1:], normed[:, -1:]", "hidden[:, :1], normed[:, :1]")],
+        [("the first position for the last", "hidden[:, -1:]", "hidden[:, :1]")],
     ),
     (
-        TransformerBlock.forward,
+        TransformerBlock.attend,
         test_transformer.test_dropout_acts_in_training_alone,
         [("attention dropped at inference", " if self.training else 0.0", "")],
     ),
@@ -342,7 +354,7 @@ MUTANTS = [
     ),
     (
         Denoiser.forward,
-        test_diffusion.test_extra_left_padding_changes_nothing,
+        padding_changes_no_prediction,
         [("Eq. 13: positions from the left", "positions[-sequence.shape[1] :]", "positions[: sequence.shape[1]]")],
     ),
     (
@@ -376,14 +388,13 @@ MUTANTS = [
         IMECD.loss,
         test_model.test_loss_and_each_of_its_terms_are_those_of_the_equations,
         [
-            ("Eq. 12: clean x_0 shown", "self.schedule.add_noise(x_0, noise, timesteps)", "x_0"),
-            ("Eq. 13: unquantised sequence", "timesteps[rows], quantised,", "timesteps[rows], sequence,"),
-            ("Eq. 14: sum", "mse_loss(pred_original, x_0)", 'mse_loss(pred_original, x_0, reduction="sum")'),
-            ("Eq. 14: noise predicted", "mse_loss(pred_original, x_0)", "mse_loss(pred_original, noise)"),
-            ("Eq. 20: padding is a candidate", "table[1:].T, batch.pos_items - 1", "table.T, batch.pos_items"),
-            ("Eq. 20: other modality's items", "pred_original @ table[1:]", 'pred_original @ tables["id"][1:]'),
+            ("Eq. 12: clean x_0 shown", "self.schedule.add_noise(start, noise, timesteps)", "x_0"),
+            ("Eq. 14: sum", "else x_0),", 'else x_0, reduction="sum"),'),
+            ("Eq. 14: noise predicted", "else x_0),", "else noise),"),
+            ("Eq. 20: padding is a candidate", "table[1:].T", "table.T"),
+            ("Eq. 20: other modality's items", "@ table[1:]", '@ tables["id"][1:]'),
             ("Eq. 21: the next item's column", "batch.pos_items - 1)", "batch.pos_items % self.num_items)"),
-            ("Eq. 22: no lambda_c", "self.config.lambda_c * ", ""),
+            ("Eq. 22: no lambda_c", "config.lambda_c * ", ""),
             ("Eq. 22: no reconstruction", ' + losses["reconstruction"]', ""),
             ("Eq. 22: the last modality's", "total = total + losses", "total = losses"),
         ],
@@ -391,13 +402,13 @@ MUTANTS = [
     (
         IMECD.loss,
         loss_without_contrastive_term,
-        [("Table III: switch ignored", "if self.config.use_contrastive:", "if True:")],
+        [("Table III: switch ignored", "if config.use_contrastive:", "if True:")],
     ),
     (
         IMECD.loss,
         test_model.test_gradients_are_the_slopes_of_the_oracles_loss,
         [
-            ("Eq. 14: x_0 detached", "mse_loss(pred_original, x_0)", "mse_loss(pred_original, x_0.detach())"),
+            ("Eq. 14: x_0 detached", "if config.detach_target else x_0", ""),
             ("Eq. 20: items detached", "table[1:].T", "table[1:].detach().T"),
             ("Eq. 15: detached", "contrastive_loss(pred_original,", "contrastive_loss(pred_original.detach(),"),
         ],
@@ -414,17 +425,17 @@ MUTANTS = [
         ],
     ),
     (
-        IMECD.loss,
+        IMECD.condition,
         test_model.test_a_forward_pass_in_chunks_is_the_same_as_one_padded_to_50,
         [
-            ("chunks joined out of order", "torch.cat(predictions)[order]", "torch.cat(predictions)"),
+            ("chunks joined out of order", "in given])[order]", "in given])"),
             ("a chunk has others' x_t", "x_t[rows]", "x_t[: len(rows)]"),
             ("a chunk has others' t", "timesteps[rows]", "timesteps[: len(rows)]"),
-            ("a chunk has others' noise", "gumbel_noise[rows]", "gumbel_noise[: len(rows)]"),
+            ("a chunk has others' noise", "noise[rows])", "noise[: len(rows)])"),
             (
                 "EM of the last chunk alone",
-                "chosen[name].append((sequence.detach(), indices))",
-                "chosen[name] = [(sequence.detach(), indices)]",
+                "quantised.append((sequence.detach(), output))",
+                "quantised = [(sequence.detach(), output)]",
             ),
         ],
     ),
@@ -434,14 +445,93 @@ MUTANTS = [
         [("everything padded to 50", "length_chunks(batch.item_seq)", "[(torch.arange(size), batch.item_seq)]")],
     ),
     (
-        IMECD.loss,
-        test_model.test_training_moves_every_parameter_and_nothing_that_is_frozen,
-        [("padding learns", ", padding_idx=0", "")],
+        IMECD.condition,
+        test_model.test_loss_and_each_of_its_terms_are_those_of_the_equations,
+        [("Eq. 13: unquantised sequence", "given(mixed, item_seq > 0)", "given(sequence, item_seq > 0)")],
+    ),
+    (
+        IMECD.condition,
+        test_model.test_codes_move_by_em_alone_to_the_means_of_the_histories_that_chose_them,
+        [("Eq. 10: of quantised sequences", "(sequence.detach(), output)", "(mixed.detach(), output)")],
     ),
     (
         IMECD.loss,
-        test_model.test_codes_move_by_em_alone_to_the_means_of_the_histories_that_chose_them,
-        [("Eq. 10: of quantised sequences", "sequence.detach(), indices", "quantised.detach(), indices")],
+        default_loss,
+        [
+            ("own prediction never used", "torch.where(own, passes[0].detach(), x_0)", "x_0"),
+            ("own prediction at another t", "torch.full_like(timesteps, self", "torch.full_like(timesteps, -1 + self"),
+            (
+                "the pass from noise not trained",
+                "torch.cat([*passes, pred_original])",
+                "torch.cat(2 * [pred_original])",
+            ),
+            ("scores not scaled", " * self.score_scale", ""),
+            ("selector matched to the farthest code", ".nearest(sequence)", ".nearest(-sequence)"),
+            ("no lambda_match", "config.lambda_match * losses", "2 * losses"),
+        ],
+    ),
+    (
+        IMECD.normalise,
+        default_loss,
+        [
+            ("catalogue not centred", "embeddings - embeddings.mean(dim=0)", "embeddings"),
+            ("each item scaled by itself", ".square().mean()", ".square().mean(dim=1, keepdim=True)"),
+        ],
+    ),
+    (
+        model.standardise,
+        default_loss,
+        [("features not centred", "(features - features.mean(dim=0))", "features")],
+    ),
+    (
+        IDGatedExperts.forward,
+        default_loss,
+        [("Eq. 3-4: no gate_temperature", " / self.gate_temperature", "")],
+    ),
+    (
+        SequenceCodebook.nearest,
+        test_codebooks.test_nearest_is_the_code_with_the_least_squared_distance_with_the_padding_as_zeros,
+        [
+            ("nearest by inner product", "self.codes.square().sum(dim=(1, 2)) - 2", "-2"),
+            ("padding ignored", "self.codes.square()", "self.codes[:, -sequence.shape[1] :].square()"),
+        ],
+    ),
+    (
+        SequenceCodebook.em_update,
+        test_codebooks.test_with_decay_a_code_goes_only_part_of_the_way,
+        [
+            (
+                "decay turned round",
+                "self.code_decay * self.codes + (1 - self.code_decay)",
+                "(1 - self.code_decay) * self.codes + self.code_decay",
+            )
+        ],
+    ),
+    (
+        SequenceCodebook.em_update,
+        test_codebooks.test_a_code_that_nobody_chose_for_a_lifetime_starts_afresh_from_a_sequence_of_the_batch,
+        [("codes never age", "self.idle + 1", "self.idle")],
+    ),
+    (
+        SequenceCodebook.revive,
+        test_codebooks.test_a_code_that_nobody_chose_for_a_lifetime_starts_afresh_from_a_sequence_of_the_batch,
+        [("all on the first sequence", "number * len(rows) // len(dead)", "0")],
+    ),
+    (
+        TokenDenoiser.given,
+        test_diffusion.test_prediction_with_x_t_as_a_token_is_that_of_plain_loops,
+        [
+            ("Eq. 13: no x_t", "self.x_in(x_t.to(last.dtype)) + time", "time"),
+            ("Eq. 13: no t", "self.x_in(x_t.to(last.dtype)) + time", "self.x_in(x_t.to(last.dtype))"),
+            ("the token does not see itself", "(0, 1), value=True", "(0, 1), value=False"),
+            ("the sequence is not transformed", "number < len(self.blocks)", "False"),
+            ("Eq. 13: no norm", "self.output_norm(token[:, 0])", "token[:, 0]"),
+        ],
+    ),
+    (
+        TokenDenoiser.given,
+        padding_changes_no_prediction_with_a_token,
+        [("Eq. 13: positions from the left", "positions[-sequence.shape[1] :]", "positions[: sequence.shape[1]]")],
     ),
     (
         IMECD.after_step,
@@ -454,8 +544,8 @@ MUTANTS = [
         [
             (
                 "features learnt",
-                'buffer(f"{name}_features", features.float(), persistent=False)',
-                'parameter(f"{name}_features", nn.Parameter(features.float()))',
+                'buffer(f"{name}_features", features, persistent=False)',
+                'parameter(f"{name}_features", nn.Parameter(features))',
             ),
             ("features saved", ", persistent=False", ""),
         ],
@@ -489,7 +579,7 @@ MUTANTS = [
         IMECD.full_sort_predict,
         test_model.test_scores_are_those_of_eq_16_to_19,
         [
-            ("Eq. 19: a modality missing", "for name in self.modalities", "for name in self.modalities[:-1]"),
+            ("Eq. 19: a modality missing", "for name in self.modalities)", "for name in self.modalities[:-1])"),
             ("Eq. 19: x_T for x_0", "samples[-1]", "samples[0]"),
             ("Eq. 19: the first prediction", "samples[-1]", "predictions[0]"),
             ("Eq. 19: padding recommended", "scores[:, 0] = -torch.inf", "scores[:, 0] = 0"),
@@ -505,7 +595,7 @@ MUTANTS = [
         test_model.test_scores_are_those_of_eq_16_to_19,
         [
             ("Eq. 18: one noise for all modalities", "noise[:, :, m]", "noise[:, :, 0]"),
-            ("Eq. 9: not at inference", "quantised=quantised):", "quantised=F.embedding(item_seq, tables[name])):"),
+            ("Eq. 9: not at inference", "given(quantised,", "given(F.embedding(item_seq, tables[name]),"),
         ],
     ),
     (

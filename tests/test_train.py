@@ -142,6 +142,14 @@ def test_a_run_stopped_between_epochs_ends_as_one_that_was_not(tmp_path, whole, 
     assert_same_run(run(tmp_path, resume=True), whole[0], tmp_path, whole[1])
 
 
+def test_so_does_one_with_the_default_settings(tmp_path):
+    model, parts = (new_model(**{**tiny.DEFAULTS, "code_lifetime": 2}) for _ in range(2))
+    complete = run(tmp_path / "whole", model=model)
+    run(tmp_path / "parts", model=parts, epochs=2)
+    resumed = run(tmp_path / "parts", resume=True, model=new_model(**{**tiny.DEFAULTS, "code_lifetime": 2}))
+    assert_same_run(resumed, complete, tmp_path / "parts", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("step", range(EPOCHS * STEPS))
 def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_as_one_that_was_not(tmp_path, whole, step):
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from imecd_lite.codebooks import gumbel
-from imecd_lite.config import IMECDConfig
+from imecd_lite.config import PRESETS, IMECDConfig
 from imecd_lite.dataset import Batch, Dataset
 from imecd_lite.model import IMECD
 
@@ -25,7 +25,10 @@ USERS = (0, 1, 2, 3, 0, 4, 1)
 ALL = tuple(range(len(HISTORIES)))
 """Seven examples: users 0 and 1 come twice, users 2 and 4 have one and the same history."""
 
+DEFAULTS = {name: getattr(IMECDConfig(), name) for name in PRESETS["literal"] if name != "batch_size"}
+LITERAL = {name: value for name, value in PRESETS["literal"].items() if name != "batch_size"}
 CONFIG = IMECDConfig(
+    **LITERAL,
     hidden_size=16,
     max_length=6,
     num_experts=3,
@@ -83,14 +86,18 @@ def user_keys_of(users: torch.Tensor) -> torch.Tensor:
     return users * 1_000_003 + 17
 
 
-def draws_of(model: IMECD, size: int, seed: int) -> dict[str, tuple]:
+def draws_of(model: IMECD, size: int, seed: int) -> dict[str, list]:
     """What ``IMECD.loss`` draws for each modality, in its order: timesteps (B,), noise (B, D), Gumbel noise (B, Z)."""
     generator, config, draws = torch.Generator().manual_seed(seed), model.config, {}
     for name in model.modalities:
         timesteps = torch.randint(1, config.num_train_timesteps + 1, (size,), generator=generator)
         noise = torch.randn(size, config.hidden_size, generator=generator)
         gumbel_noise = gumbel((size, config.codebook_size), generator)
-        draws[name] = timesteps.tolist(), noise.double().numpy(), gumbel_noise.double().numpy()
+        draws[name] = [timesteps.tolist(), noise.double().numpy(), gumbel_noise.double().numpy()]
+        if config.own_noise:
+            x_T = torch.randn(size, config.hidden_size, generator=generator)
+            own = torch.rand(size, 1, generator=generator) < config.own_noise
+            draws[name] += [x_T.double().numpy(), own[:, 0].tolist()]
     return draws
 
 

@@ -1,0 +1,158 @@
+"""Is each module doing anything? Gates, codes and trajectories as plain arrays, and one number for each."""
+
+# B batch, L sequence, M max_length, D hidden, I items, U users, N experts, Z codes, S reverse steps, K top items
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
+
+from imecd_lite.dataset import Dataset, Split, eval_batches, read_table
+from imecd_lite.evaluate import ndcg
+from imecd_lite.model import IMECD
+
+STEP_COUNTS = (1, 2, 4, 8, 16, 32)
+NUM_NEIGHBOURS = 10
+BATCH_SIZE = 512
+
+
+def perplexity(indices: np.ndarray, num_codes: int) -> float:
+    """exp of the entropy of how often each code is chosen: from 1 (always the same) to Z (all alike)."""
+    return float(np.exp(entropy(np.bincount(indices, minlength=num_codes) / len(indices))))
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Natural entropy of each row of ``probabilities`` (..., n)."""
+    logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities, dtype=np.float64))
+    return -(probabilities * logs).sum(axis=-1)
+
+
+@torch.no_grad()
+def routing_weights(model: IMECD, modality: str) -> np.ndarray:
+    """The gates of Eq. 3 or 4, (I, N)."""
+    return model.route(modality).routing_weights.double().cpu().numpy()
+
+
+def gate_entropy(gates: np.ndarray) -> float:
+    """Mean entropy of the gates (I, N) over log N: 1 is flat, 0 a single expert for each item."""
+    return float(entropy(gates).mean() / np.log(gates.shape[1]))
+
+
+def gate_usage_entropy(gates: np.ndarray) -> float:
+    """Entropy of the mean gate over log N: 1 when all experts are used alike."""
+    return float(entropy(gates.mean(axis=0)) / np.log(gates.shape[1]))
+
+
+@torch.no_grad()
+def chosen_codes(model: IMECD, dataset: Dataset, split: Split, modality: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which code each user's history selects, (U,), and the histories themselves, zero-padded, (U, M * D) float32."""
+    table, codes, padded = model.item_embeddings()[modality], [], []
+    batches = list(eval_batches(dataset, split, BATCH_SIZE))
+    for batch in batches:
+        sequence = F.embedding(batch.item_seq.to(table.device), table)  # (B, L, D)
+        codes.append(model.codebooks[modality](sequence).indices)
+        padded.append(F.pad(sequence, (0, 0, model.config.max_length - sequence.shape[1], 0)).flatten(1))
+    order = torch.cat([batch.users for batch in batches]).argsort()
+    return torch.cat(codes).cpu()[order].numpy(), torch.cat(padded).cpu()[order].numpy()
+
+
+def codebook_error(sequences: np.ndarray, codes: np.ndarray, indices: np.ndarray, inertia: float) -> float:
+    """Squared distance of sequences (U, M * D) to their codes (Z, M * D), over k-means' total ``inertia``."""
+    return float(np.square(sequences - codes[indices]).sum() / inertia)
+
+
+@torch.no_grad()
+def modality_neighbours(embeddings: torch.Tensor, neighbours: torch.Tensor) -> np.ndarray:
+    """Mean cosine of each item (I, D) to its ``neighbours`` (I, K), (I,)."""
+    unit = F.normalize(embeddings, dim=-1)
+    return torch.einsum("id,ikd->i", unit, unit[neighbours]).div(neighbours.shape[1]).cpu().numpy()
+
+
+@torch.no_grad()
+def mending(model: IMECD, modality: str) -> np.ndarray:
+    """How much nearer the experts bring each item to its ten nearest neighbours by ID, as a change in cosine, (I,)."""
+    ids = F.normalize(model.item_embeddings()["id"][1:], dim=-1)
+    neighbours = (ids @ ids.T).fill_diagonal_(-torch.inf).topk(NUM_NEIGHBOURS).indices  # (I, K)
+    before, after = model.project(modality), model.route(modality).embeddings
+    return modality_neighbours(after, neighbours) - modality_neighbours(before, neighbours)
+
+
+@torch.no_grad()
+def top_and_ranks(
+    model: IMECD, dataset: Dataset, split: Split, seed: int = 0, num_inference_steps: int | None = None, k: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each user's first K items, (U, K), and the rank of the true one, (U,), after so many reverse steps."""
+    top, ranks = np.zeros((len(split.users), k), dtype=np.int64), np.zeros(len(split.users), dtype=np.int64)
+    device = model.item_embedding.weight.device
+    for batch in eval_batches(dataset, split, BATCH_SIZE):
+        users, batch = batch.users, batch.to(device)
+        scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed, num_inference_steps)
+        top[users] = scores.topk(k).indices.cpu()
+        ranks[users] = (scores >= scores.gather(1, batch.pos_items[:, None])).sum(dim=1).cpu()
+    return top, ranks
+
+
+def jaccard(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean overlap of two lists of items a user, (U, K) each: shared over all."""
+    shared = (first[:, :, None] == second[:, None, :]).sum(axis=(1, 2))
+    return float((shared / (2 * first.shape[1] - shared)).mean())
+
+
+def read_truth(dataset: Dataset) -> dict[str, pd.DataFrame]:
+    """What was planted, rows in the dataset's order: "items" and "users"; empty where there is no ``truth`` folder."""
+    truth = {}
+    for name, ids in (("item", dataset.item_ids), ("user", dataset.user_ids)):
+        path = Path(dataset.path) / f"truth/{name}s.csv"
+        if path.exists():
+            truth[f"{name}s"] = read_table(path, (f"{name}_id",)).set_index(f"{name}_id").loc[ids]
+    return truth
+
+
+def kmeans(sequences: np.ndarray, num_codes: int, seed: int = 0) -> KMeans:
+    """K-means of sequences (U, M * D)."""
+    used = np.abs(sequences).sum(axis=0) > 0  # the padding is zero for all
+    return KMeans(num_codes, n_init=3, random_state=seed).fit(sequences[:, used])
+
+
+def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence[int] = STEP_COUNTS) -> dict:
+    """Every number of the module, by its name; what needs a planted truth is left out where there is none."""
+    model.eval()
+    truth, report = read_truth(dataset), {}
+
+    def note(name: str, modality: str, value: float) -> None:
+        report.setdefault(name, {})[modality] = value
+
+    for modality, codebook in model.codebooks.items():
+        indices, sequences = chosen_codes(model, dataset, split, modality)
+        fitted = kmeans(sequences, codebook.codebook_size)
+        codes = codebook.codes.flatten(1).cpu().numpy()
+        note("codebook_perplexity", modality, perplexity(indices, codebook.codebook_size))
+        note("codebook_size", modality, codebook.codebook_size)
+        note("codebook_error", modality, codebook_error(sequences, codes, indices, fitted.inertia_))
+        if modality == "id" and "users" in truth:
+            journeys = truth["users"]["journey"]
+            report["code_journey_nmi"] = float(normalized_mutual_info_score(journeys, indices))
+            report["code_journey_nmi_kmeans"] = float(normalized_mutual_info_score(journeys, fitted.labels_))
+    for modality in model.experts:
+        gates = routing_weights(model, modality)
+        note("gate_entropy", modality, gate_entropy(gates))
+        note("gate_usage_entropy", modality, gate_usage_entropy(gates))
+        if "items" in truth:
+            types, misleading = truth["items"]["type"], truth["items"]["misleading"]
+            note("gate_type_nmi", modality, float(normalized_mutual_info_score(types, gates.argmax(axis=1))))
+            score = mending(model, modality)
+            report[f"misleading_{modality}_auc"] = float(roc_auc_score(misleading == modality, score))
+    counts = sorted({min(count, model.config.num_train_timesteps) for count in step_counts})
+    runs = {count: top_and_ranks(model, dataset, split, num_inference_steps=count) for count in counts}
+    report["steps_top10_overlap"] = jaccard(runs[counts[0]][0], runs[counts[-1]][0])
+    other, _ = top_and_ranks(model, dataset, split, seed=1)
+    report["draws_top10_overlap"] = jaccard(runs[counts[-1]][0], other)
+    report["ndcg@10_by_steps"] = {str(count): float(ndcg(ranks, 10).mean()) for count, (_, ranks) in runs.items()}
+    return report

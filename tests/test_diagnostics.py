@@ -1,0 +1,129 @@
+"""Diagnostics: each number on cases that a person can check, and against the model's own outputs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+
+from imecd_lite import diagnostics
+from imecd_lite.evaluate import target_ranks, top_items
+
+DATASET = tiny.tiny_dataset()
+SPLIT = DATASET.split("valid")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.tiny_model().eval()
+
+
+def test_perplexity_counts_the_codes_in_use():
+    assert diagnostics.perplexity(np.array([3, 3, 3]), 4) == pytest.approx(1)
+    assert diagnostics.perplexity(np.array([0, 1, 2, 3]), 8) == pytest.approx(4)
+
+
+def test_gates_are_flat_or_sharp_used_alike_or_not():
+    flat, sharp = np.full((6, 3), 1 / 3), np.eye(3).repeat(2, axis=0)
+    one = np.tile([1.0, 0.0, 0.0], (6, 1))
+    assert [diagnostics.gate_entropy(gates) for gates in (flat, sharp, one)] == pytest.approx([1, 0, 0])
+    assert [diagnostics.gate_usage_entropy(gates) for gates in (flat, sharp, one)] == pytest.approx([1, 1, 0])
+
+
+def test_overlap_is_shared_over_all():
+    assert diagnostics.jaccard(np.array([[1, 2, 3]]), np.array([[3, 1, 2]])) == 1
+    assert diagnostics.jaccard(np.array([[1, 2], [1, 2]]), np.array([[3, 4], [2, 3]])) == pytest.approx((0 + 1 / 3) / 2)
+
+
+def test_routing_weights_are_the_models_gates(model):
+    for modality in ("text", "image"):
+        gates = diagnostics.routing_weights(model, modality)
+        assert gates.shape == (tiny.NUM_ITEMS, model.config.num_experts)
+        np.testing.assert_allclose(gates.sum(axis=1), 1)
+        np.testing.assert_array_equal(gates, model.route(modality).routing_weights.detach())
+
+
+def test_chosen_codes_are_those_of_each_history_alone(model):
+    table = model.item_embeddings()["text"].detach()
+    indices, sequences = diagnostics.chosen_codes(model, DATASET, SPLIT, "text")
+    size = model.config.max_length * model.config.hidden_size
+    for user in (0, 5, 23):
+        history = F.embedding(torch.tensor(SPLIT.histories[user][-model.config.max_length :])[None], table)
+        assert model.codebooks["text"](history).indices.item() == indices[user]
+        padded = np.concatenate([np.zeros(size - history.numel()), history.flatten().numpy()])
+        np.testing.assert_allclose(sequences[user], padded)
+
+
+def test_codebook_error_is_one_at_the_means_and_grows_away_from_them():
+    generator = np.random.default_rng(0)
+    sequences = np.concatenate([generator.normal(-3, 1, (40, 5)), generator.normal(3, 1, (40, 5))])
+    fitted, indices = diagnostics.kmeans(sequences, 2), np.repeat([0, 1], 40)
+    means = np.stack([sequences[:40].mean(axis=0), sequences[40:].mean(axis=0)])
+    assert diagnostics.codebook_error(sequences, means, indices, fitted.inertia_) == pytest.approx(1)
+    moved = diagnostics.codebook_error(sequences, means + 1, indices, fitted.inertia_)
+    assert moved == pytest.approx(1 + sequences.size / fitted.inertia_)
+    assert diagnostics.codebook_error(sequences, means, 1 - indices, fitted.inertia_) > 5
+
+
+def test_mending_is_positive_for_an_item_that_the_experts_bring_home():
+    model = tiny.tiny_model(num_experts=2, use_image=False, codebook_size=2).eval()
+    with torch.no_grad():
+        model.item_embedding.weight[1:8] = torch.eye(16)[0]  # two camps by ID
+        model.item_embedding.weight[8:] = torch.eye(16)[1]
+        model.text_features[:7], model.text_features[7:] = 0.0, 0.0
+        model.text_features[:7, 0], model.text_features[7:, 1] = 1.0, 1.0
+        model.text_features[3] = model.text_features[12]  # item 4's text is that of the other camp
+        model.projections["text"].weight.copy_(torch.eye(16)[:, : tiny.TEXT_SIZE])
+        model.projections["text"].bias.zero_()
+        experts = model.experts["text"]
+        experts.gate.weight.zero_(), experts.gate.bias.zero_()
+        experts.gate.weight[0, 0] = experts.gate.weight[1, 1] = 50.0
+        experts.expert_weight.zero_()  # each expert says the same of all that it is asked about
+        experts.expert_bias.copy_(torch.eye(16)[:2])
+    scores = diagnostics.mending(model, "text")
+    assert scores.argmax() == 3
+    assert scores[3] > 0
+
+
+def test_top_items_and_ranks_are_those_of_the_evaluation(model):
+    top, ranks = diagnostics.top_and_ranks(model, DATASET, SPLIT, k=4)
+    np.testing.assert_array_equal(ranks, target_ranks(model, DATASET, SPLIT))
+    np.testing.assert_array_equal(top, top_items(model, DATASET, SPLIT, k=4))
+    fewer, _ = diagnostics.top_and_ranks(model, DATASET, SPLIT, num_inference_steps=1, k=4)
+    assert (fewer != top).any()
+
+
+def test_the_report_has_every_number_that_needs_no_truth_and_no_other(model):
+    report = diagnostics.diagnose(model, DATASET, SPLIT)
+    assert set(report) == {
+        *("codebook_perplexity", "codebook_size", "codebook_error", "gate_entropy", "gate_usage_entropy"),
+        *("steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps"),
+    }
+    assert set(report["codebook_perplexity"]) == {"id", "text", "image"}
+    assert set(report["gate_entropy"]) == {"text", "image"}
+    assert list(report["ndcg@10_by_steps"]) == ["1", "2", "4", "8"], "the tiny model has eight steps"
+    json.dumps(report)
+
+
+def test_with_a_truth_the_report_says_what_was_found(model, tmp_path):
+    (tmp_path / "truth").mkdir()
+    kinds = [f"kind {i % 3}" for i in range(tiny.NUM_ITEMS)]
+    lies = ["text", "image", ""] * 5
+    rows = zip(DATASET.item_ids, kinds, lies, strict=False)
+    items = "item_id,type,misleading\n" + "".join(f"{item},{kind},{lie}\n" for item, kind, lie in rows)
+    (tmp_path / "truth/items.csv").write_text(items)
+    users = "user_id,journey\n" + "".join(f"{user},{n % 4}\n" for n, user in enumerate(DATASET.user_ids))
+    (tmp_path / "truth/users.csv").write_text(users)
+    report = diagnostics.diagnose(model, dataclasses.replace(DATASET, path=tmp_path), SPLIT)
+    assert set(report["gate_type_nmi"]) == {"text", "image"}
+    for name in ("code_journey_nmi", "code_journey_nmi_kmeans", "misleading_text_auc", "misleading_image_auc"):
+        assert 0 <= report[name] <= 1
+
+
+def test_modules_that_are_switched_off_are_left_out():
+    model = tiny.tiny_model(use_codebooks=False, use_experts=False).eval()
+    report = diagnostics.diagnose(model, DATASET, SPLIT)
+    assert set(report) == {"steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps"}

@@ -1,0 +1,94 @@
+"""SASRec, the yardstick: causal, blind to padding, and able to learn a rule that has no exception."""
+
+# B batch, L sequence
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from imecd_lite.baselines import SASRec, SASRecFeatures
+from imecd_lite.config import TrainConfig
+from imecd_lite.evaluate import hit, target_ranks
+from imecd_lite.train import train
+
+MODELS = pytest.mark.parametrize("kind", [SASRec, SASRecFeatures])
+
+
+def make(kind: type = SASRec, **changes: object) -> SASRec:
+    features = tiny.random_features()
+    torch.manual_seed(0)
+    model = kind(tiny.tiny_config(**changes), tiny.NUM_ITEMS, features["text"], features["image"]).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    model.item_embedding.weight.data[0] = 0
+    return model
+
+
+def scores(model: SASRec, rows=tiny.ALL, length: int | None = None) -> torch.Tensor:
+    batch = tiny.tiny_batch(rows, length)
+    return model.full_sort_predict(batch.item_seq, batch.user_keys)
+
+
+@MODELS
+def test_padding_batch_mates_and_order_change_no_score(kind):
+    model = make(kind).eval()
+    together = scores(model)
+    torch.testing.assert_close(scores(model, length=6), together)
+    for row in tiny.ALL:
+        torch.testing.assert_close(scores(model, [row])[0], together[row])
+
+
+def test_a_state_knows_no_later_item():
+    model = make().eval()
+    table, history = model.item_embeddings(), torch.tensor([[0, 1, 2, 3, 4]])
+    later = torch.tensor([[0, 1, 2, 3, 9]])
+    states, others = model.encode(history, table), model.encode(later, table)
+    torch.testing.assert_close(states[:, :4], others[:, :4])
+    assert (states[:, 4] - others[:, 4]).abs().max() > 1e-3
+    assert torch.isfinite(states).all(), "padded rows too"
+
+
+def test_order_matters():
+    model = make().eval()
+    table = model.item_embeddings()
+    first, second = (model.encode(torch.tensor([history]), table)[0, -1] for history in ([1, 2, 3], [2, 1, 3]))
+    assert (first - second).abs().max() > 1e-3
+
+
+@MODELS
+def test_loss_is_the_mean_cross_entropy_of_the_scores(kind):
+    model, batch = make(kind), tiny.tiny_batch()
+    logits = scores(model)[:, 1:]
+    expected = -logits.log_softmax(dim=1)[range(len(tiny.TARGETS)), [target - 1 for target in tiny.TARGETS]].mean()
+    output = model.loss(batch, torch.Generator())
+    torch.testing.assert_close(output.total, expected)
+    assert output.terms == {"id/cross_entropy": output.total}
+
+
+@MODELS
+def test_every_parameter_learns_and_features_are_frozen(kind):
+    model = make(kind)
+    model.loss(tiny.tiny_batch(), torch.Generator()).total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    assert not any("features" in name for name, _ in model.named_parameters())
+
+
+def test_features_make_a_difference_and_can_be_switched_off():
+    model, other = make(SASRecFeatures).eval(), make(SASRecFeatures).eval()
+    other.text_features *= 2
+    assert not torch.allclose(scores(model), scores(other))
+    ids_only = SASRecFeatures(tiny.tiny_config(use_text=False, use_image=False), tiny.NUM_ITEMS)
+    assert ids_only.item_embeddings().shape == (tiny.NUM_ITEMS + 1, tiny.CONFIG.hidden_size)
+
+
+def test_the_next_number_is_learnt():
+    sequences = [(np.arange(start, start + 9) % tiny.NUM_ITEMS) + 1 for start in range(tiny.NUM_ITEMS)]
+    dataset = tiny.tiny_dataset(sequences)
+    torch.manual_seed(0)
+    model = SASRec(dataclasses.replace(tiny.CONFIG, hidden_size=32), tiny.NUM_ITEMS)
+    train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.01, patience=60))
+    assert hit(target_ranks(model, dataset, dataset.split("test")), 1).mean() > 0.95
