@@ -20,7 +20,7 @@ CARD = (
     "width:104px;padding:4px;box-sizing:content-box;border-radius:8px;text-align:center;"
     "font-size:11px;line-height:1.25;border:2px solid {border};"
 )
-CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;overflow:hidden;"
+CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:3;overflow:hidden;"
 
 
 @dataclass(frozen=True)
