@@ -16,6 +16,7 @@ _MODULE_OF = {
     "PRESETS": "config",
     "BUNDLED_DATA": "config",
     "generate_shop": "shop",
+    "pretrain_encoders": "pretrain",
     "load_dataset": "dataset",
     "Dataset": "dataset",
     "load_features": "encoders",
@@ -25,6 +26,7 @@ _MODULE_OF = {
     "TransformerBlock": "transformer",
     "NoiseSchedule": "diffusion",
     "Denoiser": "diffusion",
+    "TokenDenoiser": "diffusion",
     "sample": "diffusion",
     "Recommender": "model",
     "IMECD": "model",
@@ -34,6 +36,9 @@ _MODULE_OF = {
     "target_ranks": "evaluate",
     "metrics": "evaluate",
     "bootstrap_interval": "evaluate",
+    "diagnose": "diagnostics",
+    "make_shelf": "shelf",
+    "shopper_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import imecd_lite
 from imecd_lite.doctor import read_pins
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +105,11 @@ def test_no_network_ends_in_one_sentence(tmp_path):
 def test_ci_calls_the_documented_command():
     assert "make test-all" in (ROOT / ".ci/run").read_text()
     assert "make test-all" in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_contents_holds_and_everything_in_it_says_what_it_is():
+    for name in imecd_lite.__all__:
+        assert getattr(imecd_lite, name).__doc__, name
+    assert dir(imecd_lite) == sorted(imecd_lite.__all__)
+    with pytest.raises(AttributeError, match="no 'nothing'"):
+        _ = imecd_lite.nothing

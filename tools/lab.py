@@ -1,11 +1,14 @@
 """Start JupyterLab on the first notebook; `make lab` runs this."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+OVERRIDES = Path(sys.prefix) / "share/jupyter/lab/settings/overrides.json"
+QUIET = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
 
 
 def main() -> None:
@@ -13,6 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8888)
     options = parser.parse_args()
+    OVERRIDES.parent.mkdir(parents=True, exist_ok=True)
+    OVERRIDES.write_text(json.dumps(QUIET), encoding="utf-8")  # no question about news on the day of the workshop
     command = [
         sys.executable,
         "-m",
