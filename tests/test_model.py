@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import imecd_lite.model
 from imecd_lite.diffusion import user_noise
 from imecd_lite.evaluate import target_ranks
-from imecd_lite.model import IMECD, Recommender, contrastive_loss, distinct_pairs
+from imecd_lite.model import IMECD, Recommender, contrastive_loss, distinct_pairs, standardise
 
 SWITCHES = [
     {},
@@ -457,6 +457,12 @@ def test_every_timestep_from_1_to_t_is_drawn_and_no_other():
 
 
 # The boundary
+
+
+def test_features_that_never_vary_and_a_catalogue_of_one_item_are_no_trouble():
+    features = standardise(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    torch.testing.assert_close(features, torch.tensor([[-1.0, 0.0], [1.0, 0.0]]) / 2**0.5)
+    assert standardise(torch.ones(1, 3)).tolist() == [[0, 0, 0]]
 
 
 def test_features_that_do_not_fit_are_refused():
