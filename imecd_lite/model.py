@@ -271,7 +271,8 @@ class IMECD(Recommender):
 
 def standardise(features: torch.Tensor) -> torch.Tensor:
     """Zero mean and unit variance over the items of each feature (I, d); what never varies becomes zero."""
-    return (features - features.mean(dim=0)) / features.std(dim=0).nan_to_num().clamp(min=1e-6)
+    deviation = features.std(dim=0, correction=min(1, len(features) - 1))  # (d,)
+    return (features - features.mean(dim=0)) / deviation.clamp(min=1e-6)
 
 
 def distinct_pairs(item_seq: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
