@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from chromium import get_chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM_FLAGS = (
@@ -47,6 +47,9 @@ FINISHED = f"""() => {{
   return cells.some(raised)
     || cells.every(cell => cell.model.executionCount != null && cell.model.executionState !== 'running');
 }}"""
+
+
+expect.set_options(timeout=60_000)  # a busy machine is slow, not broken
 
 
 class LabPage:
@@ -167,7 +170,7 @@ def open_notebook(lab, chromium):
             shutil.copy(path, root / path.name)
             path = path.name
         page = chromium.new_page(viewport={"width": 1300, "height": 1600})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: local.match(request.url) or outside.append(request.url[:150]))
         page.on("console", lambda message: message.type == "error" and errors.append(message.text[:300]))
         page.on("pageerror", lambda error: errors.append(str(error)[:300]))
