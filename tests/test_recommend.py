@@ -8,33 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-import torch
 
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import top_items
-from imecd_lite.model import Recommender
 from imecd_lite.recommend import recommend
 
 DATASET = tiny.tiny_dataset()
 
 
-class Listed(Recommender):
-    """Scores item i by i, and writes down what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("anything", torch.zeros(1))
-        self.asked = []
-
-    def full_sort_predict(self, item_seq, user_keys, seed=0):
-        self.asked.append((item_seq, user_keys, seed))
-        scores = torch.arange(tiny.NUM_ITEMS + 1.0).repeat(len(item_seq), 1)
-        scores[:, 0] = -torch.inf
-        return scores
-
-
 def test_the_best_items_come_first_with_their_scores():
-    table = recommend(Listed(), DATASET, "user 3", top_k=4)
+    table = recommend(tiny.Listed(), DATASET, "user 3", top_k=4)
     assert table.to_dict("list") == {
         "rank": [1, 2, 3, 4],
         "item_id": ["item 13", "item 12", "item 11", "item 10"],
@@ -45,7 +28,7 @@ def test_the_best_items_come_first_with_their_scores():
 
 def test_the_model_is_asked_for_the_latest_items_of_the_whole_history_and_with_the_users_key():
     long = tiny.tiny_dataset([*tiny.random_sequences()[:-1], np.arange(1, 10)])
-    model = Listed()
+    model = tiny.Listed()
     recommend(model, long, "user 23", seed=5)
     item_seq, user_keys, seed = model.asked[0]
     assert item_seq.tolist() == [[4, 5, 6, 7, 8, 9]] and seed == 5  # max_length is 6
@@ -53,20 +36,20 @@ def test_the_model_is_asked_for_the_latest_items_of_the_whole_history_and_with_t
 
 
 def test_padding_is_never_recommended():
-    assert len(recommend(Listed(), DATASET, "user 0", top_k=tiny.NUM_ITEMS)) == tiny.NUM_ITEMS
-    assert 0 not in recommend(Listed(), DATASET, "user 0", top_k=tiny.NUM_ITEMS)["item"].tolist()
+    assert len(recommend(tiny.Listed(), DATASET, "user 0", top_k=tiny.NUM_ITEMS)) == tiny.NUM_ITEMS
+    assert 0 not in recommend(tiny.Listed(), DATASET, "user 0", top_k=tiny.NUM_ITEMS)["item"].tolist()
 
 
 def test_what_the_user_has_is_left_out_on_request_however_long_ago():
     dataset = tiny.tiny_dataset([*tiny.random_sequences()[:-1], np.array([13, 1, 2, 3, 4, 5, 6, 7])])
-    table = recommend(Listed(), dataset, "user 23", top_k=13, mask_seen=True)
+    table = recommend(tiny.Listed(), dataset, "user 23", top_k=13, mask_seen=True)
     assert table["item"].tolist() == [12, 11, 10, 9, 8] and table["rank"].tolist() == [1, 2, 3, 4, 5]
-    assert 13 in recommend(Listed(), dataset, "user 23")["item"].tolist()
+    assert 13 in recommend(tiny.Listed(), dataset, "user 23")["item"].tolist()
 
 
 def test_titles_are_shown_where_there_are_some():
     items = pd.DataFrame({"item_id": DATASET.item_ids, "title": [f"Title of {i}" for i in DATASET.item_ids]})
-    table = recommend(Listed(), dataclasses.replace(DATASET, items=items), "user 0", top_k=2)
+    table = recommend(tiny.Listed(), dataclasses.replace(DATASET, items=items), "user 0", top_k=2)
     assert table["title"].tolist() == ["Title of item 13", "Title of item 12"]
     assert list(table)[:3] == ["rank", "item_id", "title"]
 
@@ -82,10 +65,10 @@ def test_a_trained_model_recommends_what_the_evaluator_ranks():
 
 def test_an_unknown_user_is_refused_with_an_example():
     with pytest.raises(InputError, match="no user 'nobody' in made-up; user ids look like 'user 0'"):
-        recommend(Listed(), DATASET, "nobody")
+        recommend(tiny.Listed(), DATASET, "nobody")
 
 
 @pytest.mark.parametrize("top_k", [0, -1, tiny.NUM_ITEMS + 1])
 def test_an_impossible_top_k_is_refused_with_the_range(top_k):
     with pytest.raises(InputError, match=f"top_k is {top_k}; it must be from 1 to 13"):
-        recommend(Listed(), DATASET, "user 0", top_k=top_k)
+        recommend(tiny.Listed(), DATASET, "user 0", top_k=top_k)

@@ -14,7 +14,7 @@ import torch
 from imecd_lite.codebooks import gumbel
 from imecd_lite.config import PRESETS, IMECDConfig
 from imecd_lite.dataset import Batch, Dataset
-from imecd_lite.model import IMECD
+from imecd_lite.model import IMECD, Recommender
 
 NUM_ITEMS, NUM_USERS = 13, 24
 TEXT_SIZE, IMAGE_SIZE = 5, 3
@@ -114,6 +114,21 @@ def train_steps(model: IMECD, steps: int = 3, learning_rate: float = 0.01) -> No
         output.total.backward()
         optimizer.step()
         model.after_step(output)
+
+
+class Listed(Recommender):
+    """Scores item i by i, and writes down what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anything", torch.zeros(1))
+        self.asked = []
+
+    def full_sort_predict(self, item_seq, user_keys, seed=0):
+        self.asked.append((item_seq, user_keys, seed))
+        scores = torch.arange(NUM_ITEMS + 1.0).repeat(len(item_seq), 1)
+        scores[:, 0] = -torch.inf
+        return scores
 
 
 def random_sequences(seed: int = 0) -> list[np.ndarray]:
