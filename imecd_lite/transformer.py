@@ -57,7 +57,7 @@ class TransformerBlock(nn.Module):
             self.split_heads(self.query(self.attention_norm(hidden))),
             key,
             value,
-            attn_mask=attention_mask.view(len(key), 1, -1, key.shape[2]),  # (B, 1, 1 or Q, L)
+            attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2]),  # (B, 1, 1 or Q, L)
             dropout_p=self.dropout.p if self.training else 0.0,
         )  # (B, A, Q, D/A)
         hidden = hidden + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))

@@ -251,7 +251,7 @@ MUTANTS = [
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
             ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
-            ("no mask", "attn_mask=attention_mask.view(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
+            ("no mask", "attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
             ("mask turned round", "attn_mask=attention_mask", "attn_mask=~attention_mask"),
             ("no residual", "hidden = hidden + self.dropout(self.att", "hidden = self.dropout(self.att"),
             ("keys for values", "    value,", "    key,"),
