@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from imecd_lite import diagnostics
-from imecd_lite.evaluate import target_ranks, top_items
+from imecd_lite.evaluate import paired_bootstrap, target_ranks, top_items
 
 DATASET = tiny.tiny_dataset()
 SPLIT = DATASET.split("valid")
@@ -96,11 +96,20 @@ def test_top_items_and_ranks_are_those_of_the_evaluation(model):
     assert (fewer != top).any()
 
 
+def test_the_gain_is_a_share_with_its_paired_interval():
+    ranks, other = np.array([1, 1, 20, 3]), np.array([1, 20, 20, 3])
+    gain = diagnostics.relative_gain(ranks, other)
+    assert gain["mean"] == pytest.approx((1 + 1 + 0.5) / (1 + 0.5) - 1)
+    low, high = paired_bootstrap(ranks, other, "ndcg@10")
+    assert (gain["low"], gain["high"]) == pytest.approx((low / 0.375, high / 0.375))
+    assert set(diagnostics.relative_gain(ranks, np.full(4, 99)).values()) == {0.0}
+
+
 def test_the_report_has_every_number_that_needs_no_truth_and_no_other(model):
     report = diagnostics.diagnose(model, DATASET, SPLIT)
     assert set(report) == {
         *("codebook_perplexity", "codebook_size", "codebook_error", "gate_entropy", "gate_usage_entropy"),
-        *("steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps"),
+        *("steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps", "steps_gain"),
     }
     assert set(report["codebook_perplexity"]) == {"id", "text", "image"}
     assert set(report["gate_entropy"]) == {"text", "image"}
@@ -126,4 +135,4 @@ def test_with_a_truth_the_report_says_what_was_found(model, tmp_path):
 def test_modules_that_are_switched_off_are_left_out():
     model = tiny.tiny_model(use_codebooks=False, use_experts=False).eval()
     report = diagnostics.diagnose(model, DATASET, SPLIT)
-    assert set(report) == {"steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps"}
+    assert set(report) == {"steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps", "steps_gain"}
