@@ -56,10 +56,12 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 
     encode = command(run_encode, "turn titles and pictures into feature tables")
     train = command(run_train, "train a model")
+    tune = command(run_tune, "search for settings on the validation items")
     evaluate = command(run_evaluate, "measure a trained model")
     recommend = command(run_recommend, "recommend items to one user")
     diagnose = command(run_diagnose, "measure what each module of a trained IMECD does")
-    for subparser in (encode, train, evaluate, recommend, diagnose):
+    compare = command(run_compare, "compare two systems, each over its seeds, with a paired interval")
+    for subparser in (encode, train, tune, evaluate, recommend, diagnose):
         subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
         subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
         subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
@@ -67,11 +69,18 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         subparser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     train.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
-    train.add_argument("--model", default="imecd", help="imecd, popularity, sasrec or sasrec-features")
-    train.add_argument("--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter")
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
-    for config in (IMECDConfig, TrainConfig):
-        add_fields(train, config)
+    tune.add_argument("--output", type=Path, required=True, help="folder for the trials; one that holds some goes on")
+    tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
+    for subparser in (train, tune):
+        subparser.add_argument(
+            "--model", default="imecd", help="imecd, popularity, sasrec, sasrec-features or sasrec-repeat"
+        )
+        subparser.add_argument(
+            "--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter"
+        )
+        for config in (IMECDConfig, TrainConfig):
+            add_fields(subparser, config)
 
     for subparser in (evaluate, recommend, diagnose):
         subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
@@ -80,6 +89,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         subparser.add_argument("--mask-seen", action="store_true", help="leave out what the user already has")
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
     diagnose.add_argument("--split", choices=("valid", "test"), default="valid")
+    compare.add_argument("--runs", type=Path, nargs="+", required=True, help="run folders of one system, a seed each")
+    compare.add_argument("--against", type=Path, nargs="+", required=True, help="run folders of the other")
+    compare.add_argument("--split", choices=("valid", "test"), default="test")
+    compare.add_argument("--metric", default="ndcg@10", help="hit@K or ndcg@K")
     evaluate.add_argument("--ranks", type=Path, help="also write each user's rank of the true item to this CSV")
     recommend.add_argument("--user", required=True, help="user id")
     recommend.add_argument("--top-k", type=int, default=10)
@@ -167,37 +180,46 @@ def run_encode(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
-    import torch
-
-    from imecd_lite.checkpoint import build_model, describe, load_checkpoint, refuse_other_run
+    from imecd_lite.checkpoint import load_checkpoint
     from imecd_lite.files import write_json
-    from imecd_lite.train import STATE_FILE, train
+    from imecd_lite.runs import train_run
 
     model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
     output, device = options.output, pick_device(options.device)
-    if not options.resume and any((output / name).exists() for name in ("config.json", STATE_FILE)):
-        raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
     dataset, features = open_data(options, device, model_config.max_length)
     print(describe_data(dataset))
-    with torch.random.fork_rng():
-        torch.manual_seed(train_config.seed)
-        model = build_model(options.model, model_config, dataset, features).to(device)
-    num_parameters = sum(p.numel() for p in model.parameters())
-    print(f"{options.model} with {num_parameters:,} parameters on {device}.")
-    info = describe(options.model, model, train_config, dataset, features)
-    if (output / "config.json").exists():
-        refuse_other_run(output, info)
-    write_json(output / "config.json", info)
-    history = train(model, dataset, train_config, output, options.resume, progress=True, on_epoch=print_epoch)
+
+    def announce(model) -> None:
+        print(f"{options.model} with {sum(p.numel() for p in model.parameters()):,} parameters on {device}.")
+
+    run = (options.model, model_config, train_config, dataset, features, output, device, options.resume)
+    history = train_run(*run, on_model=announce, on_epoch=print_epoch)
     model = load_checkpoint(output, dataset, features).to(device)
     results = {split: measure(model, dataset, split, output / f"ranks_{split}.csv") for split in ("valid", "test")}
     summary = {
         "best_epoch": history.best_epoch,
         "seconds": round(sum(row["seconds"] for row in history.rows), 1),
-        "num_parameters": num_parameters,
+        "num_parameters": sum(p.numel() for p in model.parameters()),
     }
     write_json(output / "metrics.json", results | summary)
     print(json.dumps(results["test"]["metrics"]))
+
+
+def run_tune(options: argparse.Namespace) -> None:
+    """Search for settings on the validation items; the last line is one JSON object, the best trial."""
+    from imecd_lite.runs import tune
+
+    model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
+    device = pick_device(options.device)
+    dataset, features = open_data(options, device, model_config.max_length)
+    print(describe_data(dataset))
+
+    def print_trial(row: dict[str, float]) -> None:
+        settings = ", ".join(f"{name} {value:g}" for name, value in list(row.items())[4:])
+        print(f"trial {row['trial']}: validation N@10 {row['valid_ndcg@10']:.4f} with {settings}", flush=True)
+
+    search = (options.model, model_config, train_config, dataset, features, options.trials, options.output, device)
+    print(json.dumps(tune(*search, on_trial=print_trial)[0]))
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -232,6 +254,23 @@ def run_diagnose(options: argparse.Namespace) -> None:
         values = value if isinstance(value, dict) else {"": value}
         print(f"{name:<26}" + "  ".join(f"{key} {number:.3f}".strip() for key, number in values.items()))
     print(json.dumps(report))
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    """Compare two systems; the last line is one JSON object."""
+    from imecd_lite.evaluate import compare_runs, user_values
+
+    try:
+        user_values([1], options.metric)
+    except ValueError as error:
+        raise InputError(f"{error}.") from None
+    result = compare_runs(options.runs, options.against, options.split, options.metric)
+    for name, prefix in (("runs", ""), ("against", "other_")):
+        mean, least, greatest = (result[prefix + key] for key in ("mean", "least", "greatest"))
+        print(f"{name:<8}{options.metric} {mean:.4f} ({least:.4f} to {greatest:.4f})")
+    low, high = result["relative_interval"]
+    print(f"difference {result['difference']:+.4f}, {result['relative']:+.1%} (95% interval {low:+.1%} to {high:+.1%})")
+    print(json.dumps(result))
 
 
 def open_checkpoint(options: argparse.Namespace) -> tuple:

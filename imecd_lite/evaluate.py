@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches
+from imecd_lite.errors import InputError
 from imecd_lite.files import write_atomically
 from imecd_lite.model import Recommender
 
@@ -141,10 +143,16 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of the difference in a metric between two systems (first minus second) on the same users."""
-    if len(ranks) != len(other_ranks):
-        raise ValueError(f"both systems must rank the same users, got {len(ranks)} and {len(other_ranks)}")
-    difference = user_values(ranks, metric) - user_values(other_ranks, metric)
+    """Interval of the difference in a metric between two systems (first minus second) on the same users.
+
+    Args:
+        ranks, other_ranks: (U,), or (S, U) with a row for each of S seeds, S not the same for both: users are
+            drawn, and each counts with the mean over the seeds.
+    """
+    first, second = (user_values(np.atleast_2d(table), metric).mean(axis=0) for table in (ranks, other_ranks))  # (U,)
+    if len(first) != len(second):
+        raise ValueError(f"both systems must rank the same users, got {len(first)} and {len(second)}")
+    difference = first - second
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled_means(difference, num_resamples, seed), (tail, 1 - tail))
     return float(low), float(high)
@@ -166,3 +174,45 @@ def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) ->
                 writer.writerow([dataset.user_ids[user], dataset.item_ids[item - 1], rank])
 
     write_atomically(path, write)
+
+
+def load_ranks(path: Path) -> pd.Series:
+    """The ranks that ``save_ranks`` wrote, by user id. ``InputError`` when the file is missing or is another."""
+    try:
+        table = pd.read_csv(path, dtype={"user_id": str})
+        return table.set_index("user_id")["rank"].astype(np.int64)
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is not a file of ranks ({error}); train or evaluate anew.") from None
+
+
+def compare_runs(
+    runs: Sequence[Path], others: Sequence[Path], split: str = "test", metric: str = "ndcg@10"
+) -> dict[str, object]:
+    """Two systems, each the mean over its runs (its seeds), on the same users.
+
+    Returns:
+        "metric"; "mean" and "other_mean"; "least", "greatest", "other_least" and "other_greatest" of the runs;
+        "difference" and "relative" (to ``other_mean``), each with its 95% interval "difference_interval" and
+        "relative_interval", a paired bootstrap over users.
+
+    Raises:
+        InputError: a run has no ranks, or the runs rank different users.
+    """
+    tables = [[load_ranks(Path(run) / f"ranks_{split}.csv") for run in group] for group in (runs, others)]
+    users = tables[0][0].index
+    for run, table in zip([*runs, *others], [*tables[0], *tables[1]], strict=True):
+        if set(table.index) != set(users):
+            raise InputError(f"{run} ranks other users than {runs[0]}; compare runs on the same data.")
+    ranks, other_ranks = (np.stack([table.loc[users] for table in group]) for group in tables)  # (S, U)
+    means, other_means = (user_values(group, metric).mean(axis=1) for group in (ranks, other_ranks))  # (S,)
+    interval, base = paired_bootstrap(ranks, other_ranks, metric), other_means.mean()
+    difference = means.mean() - base
+    return {
+        "metric": metric,
+        **{"mean": means.mean(), "least": means.min(), "greatest": means.max()},
+        **{"other_mean": base, "other_least": other_means.min(), "other_greatest": other_means.max()},
+        **{"difference": difference, "difference_interval": interval},
+        **{"relative": difference / base, "relative_interval": tuple(bound / base for bound in interval)},
+    }

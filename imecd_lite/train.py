@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -20,7 +19,7 @@ from imecd_lite.config import TrainConfig
 from imecd_lite.dataset import Dataset, train_batches
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks
-from imecd_lite.files import read_tensors, write_atomically, write_tensors
+from imecd_lite.files import read_tensors, write_rows, write_tensors
 from imecd_lite.model import Recommender
 
 STATE_FILE = "training_state.safetensors"
@@ -37,17 +36,6 @@ class History:
         """The first epoch with the highest validation N@10, counted from 1; 0 before any."""
         scores = [row["valid_ndcg@10"] for row in self.rows]
         return scores.index(max(scores)) + 1 if scores else 0
-
-    def write_csv(self, path: Path) -> None:
-        """Write ``history.csv``."""
-
-        def write(temporary: Path) -> None:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else ["epoch"], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-        write_atomically(path, write)
 
 
 def train(
@@ -105,7 +93,7 @@ def train(
         if output:
             if improved:
                 save_weights(output, best, config.checkpoint_dtype)
-            history.write_csv(output / "history.csv")
+            write_rows(output / "history.csv", history.rows)
             save_state(state_file, model, optimizer, best, history, config, dataset)  # last: it says the epoch is done
         if on_epoch:
             on_epoch(row)

@@ -67,7 +67,7 @@ def trained(data, tmp_path_factory) -> tuple[Path, list[str]]:
 
 def test_the_commands_are_those_of_the_readme():
     assert set(build_parser()[1]) == {
-        *("doctor", "shop", "pretrain", "encode", "train", "evaluate", "recommend", "diagnose")
+        *("doctor", "shop", "pretrain", "encode", "train", "tune", "evaluate", "recommend", "diagnose", "compare")
     }
 
 
@@ -357,6 +357,32 @@ def test_diagnoses_last_line_is_its_report(data, trained):
 def test_only_an_imecd_is_diagnosed(tmp_path, data):
     assert command("train", "--data", data, "--output", tmp_path / "run", "--model", "popularity")[0] == 0
     assert "holds a Popularity" in refused("diagnose", "--checkpoint", tmp_path / "run", "--data", data)
+
+
+def test_tunes_last_line_is_the_best_trial_and_it_goes_on_with_more(tmp_path, data):
+    tune = ("tune", "--data", data, "--output", tmp_path / "tuned", "--model", "sasrec", *SMALL, "--epochs", "1")
+    status, lines, complaint = command(*tune, "--trials", "1")
+    assert status == 0, complaint
+    first = json.loads(lines[-1])
+    assert first["trial"] == 1 and first["dropout"] == IMECDConfig().dropout
+    status, lines, _ = command(*tune, "--trials", "3")
+    assert [line.split(":")[0] for line in lines[1:-1]] == ["trial 1", "trial 2", "trial 3"]
+    best = json.loads(lines[-1])
+    assert status == 0 and best["valid_ndcg@10"] >= first["valid_ndcg@10"]
+    assert f"{best['valid_ndcg@10']:.4f}" in lines[best["trial"]]
+    assert "trials is 0" in refused(*tune, "--trials", "0")
+
+
+def test_compares_last_line_is_the_difference_of_two_systems(tmp_path, data, trained):
+    run, other = trained[0], tmp_path / "popularity"
+    command("train", "--data", data, "--output", other, "--model", "popularity")
+    status, lines, complaint = command("compare", "--runs", run, "--against", other, "--metric", "hit@20")
+    assert status == 0, complaint
+    result, expected = json.loads(lines[-1]), [read_json(f / "metrics.json")["test"]["metrics"] for f in (run, other)]
+    assert result["mean"] == pytest.approx(expected[0]["hit@20"])
+    assert result["difference"] == pytest.approx(expected[0]["hit@20"] - expected[1]["hit@20"])
+    assert "metric must be hit@K" in refused("compare", "--runs", run, "--against", other, "--metric", "recall@5")
+    assert "ranks_test.csv is not there" in refused("compare", "--runs", tmp_path, "--against", other)
 
 
 def test_recommendations_are_a_readable_table(data, trained):

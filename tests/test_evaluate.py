@@ -1,5 +1,7 @@
 """Ranks and metrics: against torchmetrics, by hand, and against what a metric must not do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,10 +10,13 @@ from made_data import write_ids
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalNormalizedDCG
 
 from imecd_lite.dataset import load_dataset
+from imecd_lite.errors import InputError
 from imecd_lite.evaluate import (
     bootstrap_interval,
+    compare_runs,
     coverage,
     metrics,
+    ndcg,
     paired_bootstrap,
     save_ranks,
     target_ranks,
@@ -192,3 +197,42 @@ def test_ranks_are_saved_by_user(dataset, tmp_path):
     assert lines[0] == "user_id,item_id,rank"
     assert lines[1] == f"U000,{dataset.item_ids[split.targets[0] - 1]},1"
     assert len(lines) == 41
+
+
+def made_run(folder: Path, ranks, users=None) -> Path:
+    rows = [f"{user},item,{rank}" for user, rank in zip(users or range(len(ranks)), ranks, strict=True)]
+    folder.mkdir(parents=True)
+    (folder / "ranks_test.csv").write_text("\n".join(["user_id,item_id,rank", *rows]) + "\n")
+    return folder
+
+
+def test_two_systems_are_compared_by_the_means_over_their_seeds(tmp_path):
+    runs = [made_run(tmp_path / "a0", [1, 20, 20, 1]), made_run(tmp_path / "a1", [1, 1, 20, 20], users=[0, 3, 2, 1])]
+    others = [made_run(tmp_path / "b0", [1, 20, 20, 20])]
+    result = compare_runs(runs, others, metric="hit@10")
+    assert (result["mean"], result["least"], result["greatest"]) == (0.5, 0.5, 0.5)
+    assert (result["other_mean"], result["difference"], result["relative"]) == (0.25, 0.25, 1.0)
+    assert result["difference_interval"] == paired_bootstrap(
+        np.array([[1, 20, 20, 1], [1, 20, 20, 1]]), np.array([1, 20, 20, 20]), "hit@10"
+    )
+    assert result["relative_interval"] == tuple(bound / 0.25 for bound in result["difference_interval"])
+
+
+def test_runs_that_cannot_be_compared_are_named(tmp_path):
+    run, other = made_run(tmp_path / "a", [1, 2]), made_run(tmp_path / "b", [1, 2], users=[0, 7])
+    with pytest.raises(InputError, match="b ranks other users than"):
+        compare_runs([run], [other])
+    with pytest.raises(InputError, match=r"ranks_valid.csv is not there"):
+        compare_runs([run], [run], split="valid")
+    (other / "ranks_test.csv").write_text("user_id,place\n1,2\n")
+    with pytest.raises(InputError, match=r"ranks_test.csv is not a file of ranks"):
+        compare_runs([run], [other])
+
+
+def test_the_interval_of_seeds_is_that_of_each_users_mean():
+    ranks = np.random.default_rng(0).integers(1, 40, size=(3, 200))
+    low, high = paired_bootstrap(ranks, ranks[:2], "ndcg@10", num_resamples=300)
+    difference = ndcg(ranks, 10).mean(axis=0) - ndcg(ranks[:2], 10).mean(axis=0)
+    rng = np.random.default_rng(0)
+    draws = [difference[rng.integers(200, size=200)].mean() for _ in range(300)]
+    np.testing.assert_allclose((low, high), np.quantile(draws, (0.025, 0.975)))

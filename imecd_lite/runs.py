@@ -1,0 +1,135 @@
+"""A training run and its folder, and a search for settings made of such runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imecd_lite.checkpoint import build_model, describe, refuse_other_run
+from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.dataset import Dataset
+from imecd_lite.encoders import Features
+from imecd_lite.errors import InputError
+from imecd_lite.files import write_json, write_rows
+from imecd_lite.model import Recommender
+from imecd_lite.train import STATE_FILE, History, train
+
+SPACE = {
+    "learning_rate": (0.0003, 0.003),  # a pair of numbers: log-uniform between them
+    "dropout": [0.1, 0.2, 0.3, 0.5],  # a list: each as likely
+    "lambda_q": [0.3, 0.5, 0.7, 0.9],  # from here on IMECD's own
+    "lambda_c": [0.0, 0.05, 0.1, 0.2],
+    "lambda_gate": [0.3, 1.0],
+    "own_noise": [0.7, 0.8, 0.9],
+}
+"""What ``tune`` tries, by the name of the setting."""
+
+
+def train_run(
+    name: str,
+    model_config: IMECDConfig,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    features: Features | None,
+    output: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    on_model: Callable[[Recommender], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> History:
+    """Train the model ``name`` from its seed and leave config.json, the best weights and history.csv in ``output``.
+
+    Args:
+        resume: go on with a run that is there; without it a folder that holds one is refused.
+        on_model: called with the fresh model.
+        on_epoch: called with each row of the history.
+
+    Raises:
+        InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise.
+    """
+    if not resume and any((output / file).exists() for file in ("config.json", STATE_FILE)):
+        raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
+    with torch.random.fork_rng():
+        torch.manual_seed(train_config.seed)
+        model = build_model(name, model_config, dataset, features).to(device)
+    if on_model:
+        on_model(model)
+    info = describe(name, model, train_config, dataset, features)
+    if (output / "config.json").exists():
+        refuse_other_run(output, info)
+    write_json(output / "config.json", info)
+    return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
+
+
+def tuned_settings(name: str) -> list[str]:
+    """The settings that ``tune`` varies for the model ``name``."""
+    return list(SPACE) if name == "imecd" else ["learning_rate", "dropout"]
+
+
+def replace_known(config: object, settings: dict[str, float]) -> object:
+    """The config with those of ``settings`` that it has."""
+    return dataclasses.replace(config, **{key: value for key, value in settings.items() if hasattr(config, key)})
+
+
+def draw_settings(name: str, trial: int, seed: int) -> dict[str, float]:
+    """The settings that a trial changes, a function of (seed, trial): none in trial 1, which has the given ones."""
+    if trial == 1:
+        return {}
+    rng, settings = np.random.default_rng((seed, trial)), {}
+    for setting in tuned_settings(name):
+        choices = SPACE[setting]
+        if isinstance(choices, tuple):
+            low, high = map(math.log, choices)
+            settings[setting] = float(f"{math.exp(rng.uniform(low, high)):.4g}")
+        else:
+            settings[setting] = choices[rng.integers(len(choices))]
+    return settings
+
+
+def tune(
+    name: str,
+    model_config: IMECDConfig,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    features: Features | None,
+    trials: int,
+    output: Path,
+    device: str = "cpu",
+    on_trial: Callable[[dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Random search on the validation items; the test items are never looked at.
+
+    Trial 1 has the settings given, the others change those of ``SPACE``. Each is a run in a folder of its own,
+    ``output/trial-001`` and so on: what is finished is not run again, what was interrupted goes on where it stopped.
+    ``output/trials.csv`` has a row for each.
+
+    Returns:
+        The rows, best first: trial, valid_ndcg@10, best_epoch, seconds and the settings.
+
+    Raises:
+        InputError: ``trials`` is not positive, or a folder holds a trial with other settings.
+    """
+    if trials < 1:
+        raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
+    rows = []
+    for trial in range(1, trials + 1):
+        folder, settings = output / f"trial-{trial:03}", draw_settings(name, trial, train_config.seed)
+        configs = [replace_known(config, settings) for config in (model_config, train_config)]
+        history = train_run(name, *configs, dataset, features, folder, device, resume=True)
+        best, values = history.rows[history.best_epoch - 1], vars(configs[0]) | vars(configs[1])
+        row = {
+            "trial": trial,
+            "valid_ndcg@10": best["valid_ndcg@10"],
+            "best_epoch": history.best_epoch,
+            "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+        }
+        rows.append(row | {setting: values[setting] for setting in tuned_settings(name)})
+        write_rows(output / "trials.csv", rows)
+        if on_trial:
+            on_trial(rows[-1])
+    return sorted(rows, key=lambda row: -row["valid_ndcg@10"])

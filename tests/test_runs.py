@@ -1,0 +1,97 @@
+"""The search for settings: the defaults first, the same trials for the same seed, nothing run twice, no test items."""
+
+import csv
+import dataclasses
+
+import pytest
+import tiny
+
+from imecd_lite import runs
+from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.errors import InputError
+from imecd_lite.runs import SPACE, draw_settings, tune
+
+MODEL = dataclasses.replace(tiny.CONFIG, use_text=False, use_image=False)
+TRAIN = TrainConfig(epochs=2, batch_size=32)
+
+
+def search(folder, trials: int, train_config: TrainConfig = TRAIN, **options: object) -> list[dict]:
+    return tune("imecd", MODEL, train_config, tiny.tiny_dataset(), None, trials, folder, **options)
+
+
+def test_trial_1_has_the_settings_given_and_the_others_draw_theirs_from_the_space():
+    assert draw_settings("imecd", 1, seed=5) == {}
+    drawn = [draw_settings("imecd", trial, seed=5) for trial in range(2, 60)]
+    for name, choices in SPACE.items():
+        values = {settings[name] for settings in drawn}
+        if isinstance(choices, tuple):
+            assert choices[0] <= min(values) < max(values) <= choices[1] and len(values) > 50
+        else:
+            assert values == set(choices), name
+    assert set(draw_settings("sasrec", 2, seed=5)) == {"learning_rate", "dropout"}
+
+
+def test_a_trial_is_a_function_of_seed_and_number():
+    assert draw_settings("imecd", 3, seed=1) == draw_settings("imecd", 3, seed=1) != draw_settings("imecd", 3, seed=2)
+
+
+def test_every_setting_of_the_space_is_one_of_the_configs():
+    known = {field.name for kind in (IMECDConfig, TrainConfig) for field in dataclasses.fields(kind)}
+    assert set(SPACE) <= known
+
+
+def test_rows_come_best_first_and_the_file_has_them_all(tmp_path):
+    rows = search(tmp_path, 3)
+    scores = [row["valid_ndcg@10"] for row in rows]
+    assert scores == sorted(scores, reverse=True) and {row["trial"] for row in rows} == {1, 2, 3}
+    first = next(row for row in rows if row["trial"] == 1)
+    assert (first["learning_rate"], first["lambda_q"], first["dropout"]) == (0.001, MODEL.lambda_q, MODEL.dropout)
+    with (tmp_path / "trials.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in written] == [1, 2, 3]
+    assert {int(row["trial"]): float(row["valid_ndcg@10"]) for row in written} == {
+        row["trial"]: row["valid_ndcg@10"] for row in rows
+    }
+
+
+def test_a_search_goes_on_where_it_stopped_and_ends_as_if_it_had_not(tmp_path, monkeypatch):
+    whole = search(tmp_path / "whole", 3)
+    epochs, train_epoch = [], runs.train.__globals__["train_epoch"]
+
+    def interrupted(*arguments, **options):
+        if len(epochs) == 3:  # in the second epoch of the second trial
+            raise KeyboardInterrupt
+        epochs.append(arguments[4])
+        return train_epoch(*arguments, **options)
+
+    monkeypatch.setitem(runs.train.__globals__, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "parts", 3)
+    epochs.clear()
+    epochs.extend([0, 0])  # room for one epoch: more than that and the third trial is interrupted
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "parts", 3)
+    assert epochs[2:] == [2], "the first trial ran again, or the second began anew"
+    monkeypatch.setitem(runs.train.__globals__, "train_epoch", train_epoch)
+    parts = search(tmp_path / "parts", 3)
+    assert [row | {"seconds": 0} for row in parts] == [row | {"seconds": 0} for row in whole]
+
+
+def test_the_test_items_are_never_looked_at(tmp_path, monkeypatch):
+    dataset = tiny.tiny_dataset()
+    splits, split = [], type(dataset).split
+    monkeypatch.setattr(type(dataset), "split", lambda self, name: splits.append(name) or split(self, name))
+    search(tmp_path, 2)
+    assert set(splits) == {"valid"}
+
+
+def test_trials_of_other_settings_are_refused_by_name(tmp_path):
+    search(tmp_path, 1)
+    with pytest.raises(InputError, match="batch_size 32, not 16"):
+        search(tmp_path, 2, dataclasses.replace(TRAIN, batch_size=16))
+
+
+def test_no_trials_are_refused(tmp_path):
+    with pytest.raises(InputError, match="trials is 0"):
+        search(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
