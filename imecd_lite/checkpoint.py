@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from imecd_lite.baselines import Popularity, SASRec, SASRecFeatures
+from imecd_lite.baselines import Popularity, SASRec, SASRecFeatures, SASRecRepeat
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -18,7 +18,13 @@ from imecd_lite.model import IMECD, Recommender
 FORMAT = 1
 """Raised when ``config.json`` changes in a way that older code can't read."""
 
-MODELS = {"imecd": IMECD, "popularity": Popularity, "sasrec": SASRec, "sasrec-features": SASRecFeatures}
+MODELS = {
+    "imecd": IMECD,
+    "popularity": Popularity,
+    "sasrec": SASRec,
+    "sasrec-features": SASRecFeatures,
+    "sasrec-repeat": SASRecRepeat,
+}
 """Every model by the name the command line knows it by."""
 
 

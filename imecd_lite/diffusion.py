@@ -151,33 +151,21 @@ class Denoiser(nn.Module):
         return lambda x_t, timesteps: self(x_t, timesteps, sequence, attention_mask)
 
 
-class TokenDenoiser(nn.Module):
+class TokenDenoiser(Denoiser):
     """f_theta of Eq. 13 in which x_t matters: a token of its own behind the sequence, which never looks back at it.
 
     The token starts as the latest item plus x_t and t, and attends in every layer to the sequence and to itself. The
     sequence is transformed once; a reverse step costs one token.
 
     Args:
-        hidden_size: D.
-        max_length: the longest sequence.
-        num_hidden_layers, num_attention_heads, dropout: of the Transformer.
+        hidden_size, max_length, num_hidden_layers, num_attention_heads, dropout: as for ``Denoiser``.
     """
 
     def __init__(
         self, hidden_size: int, max_length: int, num_hidden_layers: int, num_attention_heads: int, dropout: float
     ) -> None:
-        super().__init__()
-        self.positions = nn.Parameter(0.02 * torch.randn(max_length, hidden_size))
-        self.time_mlp = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
+        super().__init__(hidden_size, max_length, num_hidden_layers, num_attention_heads, dropout, noise_scale=1.0)
         self.x_in = nn.Linear(hidden_size, hidden_size)
-        self.input_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(hidden_size, num_attention_heads, dropout) for _ in range(num_hidden_layers)
-        )
-        self.output_norm = nn.LayerNorm(hidden_size)
 
     def forward(
         self, x_t: torch.Tensor, timesteps: torch.Tensor, sequence: torch.Tensor, attention_mask: torch.Tensor

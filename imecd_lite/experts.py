@@ -7,7 +7,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from sklearn.cluster import KMeans
 from torch import nn
+
+GROUPING_STEPS = 150  # training steps before items are grouped: until then their embeddings are mostly noise
 
 
 class ExpertsOutput(NamedTuple):
@@ -24,15 +27,13 @@ class IDGatedExperts(nn.Module):
     Args:
         hidden_size: D.
         num_experts: N.
-        gate_temperature: divides the router's logits; below 1 the gate chooses more sharply.
     """
 
-    def __init__(self, hidden_size: int, num_experts: int, gate_temperature: float = 1.0) -> None:
+    def __init__(self, hidden_size: int, num_experts: int) -> None:
         super().__init__()
-        self.gate_temperature = gate_temperature
         self.gate = nn.Linear(hidden_size, num_experts)
         self.expert_weight = nn.Parameter(torch.empty(num_experts, hidden_size, hidden_size))  # (N, D out, D in)
-        self.expert_bias = nn.Parameter(torch.zeros(num_experts, hidden_size))
+        self.expert_bias = nn.Parameter(0.5 * torch.randn(num_experts, hidden_size))  # experts differ from the start
         bound = hidden_size**-0.5  # nn.Linear's own
         nn.init.uniform_(self.expert_weight, -bound, bound)
         nn.init.zeros_(self.gate.weight)  # whatever the gates come to tell apart, they have learnt
@@ -44,7 +45,7 @@ class IDGatedExperts(nn.Module):
                 f"modality and id_embeddings must have one shape, got {tuple(modality.shape)} "
                 f"and {tuple(id_embeddings.shape)}"
             )
-        router_logits = self.gate(id_embeddings) / self.gate_temperature  # (I, N)
+        router_logits = self.gate(id_embeddings)  # (I, N)
         routing_weights = router_logits.softmax(dim=-1)  # Eq. 3, 4
         return ExpertsOutput(self.mix(modality, routing_weights), routing_weights, router_logits)
 
@@ -54,3 +55,46 @@ class IDGatedExperts(nn.Module):
         for n, weight in enumerate(self.expert_weight):
             mixed = mixed + routing_weights[:, n : n + 1] * (modality @ weight.T)  # (I, D)
         return mixed
+
+
+class ItemGroups(nn.Module):
+    """The catalogue in N groups by ID embedding, one for each expert: what a gate is to learn to tell apart.
+
+    K-means draws the groups once the embeddings say something; from then on the centres follow the items.
+
+    Args:
+        hidden_size: D.
+        num_experts: N.
+        decay: the share of its old value that a centre keeps in each step.
+    """
+
+    def __init__(self, hidden_size: int, num_experts: int, decay: float = 0.9) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("centres", torch.full((num_experts, hidden_size), torch.inf))  # far from every item
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))  # training steps so far
+
+    @property
+    def formed(self) -> bool:
+        """Whether there are groups yet."""
+        return bool(self.age > GROUPING_STEPS)
+
+    @torch.no_grad()
+    def nearest(self, id_embeddings: torch.Tensor) -> torch.Tensor:
+        """The group of each item (I, D), (I,)."""
+        return torch.cdist(id_embeddings, self.centres).argmin(dim=1)
+
+    @torch.no_grad()
+    def update(self, id_embeddings: torch.Tensor) -> None:
+        """Take a training step: form the groups when it is time, then move each centre towards its items (I, D)."""
+        self.age += 1
+        if self.age == GROUPING_STEPS + 1:
+            groups = min(len(self.centres), len(id_embeddings))
+            fitted = KMeans(groups, n_init=3, random_state=0).fit(id_embeddings.cpu().numpy())
+            self.centres[:groups] = torch.from_numpy(fitted.cluster_centers_)
+        elif self.formed:
+            nearest = self.nearest(id_embeddings)
+            counts = torch.bincount(nearest, minlength=len(self.centres))[:, None]  # (N, 1)
+            means = torch.zeros_like(self.centres).index_add_(0, nearest, id_embeddings) / counts.clamp(min=1)
+            moved = self.decay * self.centres + (1 - self.decay) * means
+            self.centres.copy_(torch.where(counts > 0, moved, self.centres))

@@ -14,7 +14,9 @@ from imecd_lite.codebooks import CodebookOutput, SequenceCodebook, gumbel
 from imecd_lite.config import IMECDConfig
 from imecd_lite.dataset import Batch, Dataset, length_chunks
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, Predict, TokenDenoiser, Trajectory, sample, user_noise
-from imecd_lite.experts import ExpertsOutput, IDGatedExperts
+from imecd_lite.experts import ExpertsOutput, IDGatedExperts, ItemGroups
+
+REPEAT_SCALE = 10.0  # Adam moves a weight by the learning rate a step: the bias of a repeat has further to go
 
 
 @dataclass
@@ -82,7 +84,10 @@ class IMECD(Recommender):
             self.register_buffer(f"{name}_features", features, persistent=False)
             self.projections[name] = nn.Linear(features.shape[1], config.hidden_size)
             if config.use_experts:
-                self.experts[name] = IDGatedExperts(config.hidden_size, config.num_experts, config.gate_temperature)
+                self.experts[name] = IDGatedExperts(config.hidden_size, config.num_experts)
+        self.groups = (
+            ItemGroups(config.hidden_size, config.num_experts) if config.lambda_gate and self.experts else None
+        )
         self.codebooks, self.denoisers = nn.ModuleDict(), nn.ModuleDict()
         for name in config.modalities:
             if config.use_codebooks:
@@ -103,7 +108,9 @@ class IMECD(Recommender):
                 self.denoisers[name] = Denoiser(*shape, config.dropout, config.noise_scale)
         self.schedule = NoiseSchedule(config.beta_schedule, config.num_train_timesteps)
         self.embedding_dropout = nn.Dropout(config.dropout)
+        self.repeat_bias = nn.Parameter(torch.zeros(len(config.modalities))) if config.repeat_bias else None
         self.score_scale = config.hidden_size**-0.5 if config.unit_variance else 1.0  # of every inner product of Eq. 19
+        self.score_weights = [1.0 if name == "id" else config.feature_weight for name in config.modalities]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -152,8 +159,9 @@ class IMECD(Recommender):
         config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
         chunks = length_chunks(batch.item_seq)
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
+        seen = seen_items(batch.item_seq, self.num_items)[:, 1:]  # (B, I)
         total, terms, chosen = torch.zeros((), device=device), {}, {}
-        for name in self.modalities:
+        for m, name in enumerate(self.modalities):
             table = tables[name]
             x_0 = F.embedding(batch.pos_items, table)  # (B, D)
             timesteps = torch.randint(
@@ -171,6 +179,8 @@ class IMECD(Recommender):
             x_t = self.schedule.add_noise(start, noise, timesteps)
             pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
             logits = torch.cat([*passes, pred_original]) @ table[1:].T * self.score_scale  # (B or 2B, I)
+            if self.repeat_bias is not None:
+                logits = logits + REPEAT_SCALE * self.repeat_bias[m] * seen.repeat(len(passes) + 1, 1)
             targets = (batch.pos_items - 1).repeat(len(passes) + 1)
             losses = {
                 "cross_entropy": F.cross_entropy(logits, targets),  # Eq. 20, 21
@@ -185,8 +195,18 @@ class IMECD(Recommender):
                 nearest = torch.cat([self.codebooks[name].nearest(sequence) for sequence, _ in quantised])
                 losses["match"] = F.cross_entropy(torch.cat([output.logits for _, output in quantised]), nearest)
                 total = total + config.lambda_match * losses["match"]
+            if name in self.experts and self.groups is not None:
+                losses["gate"] = self.gate_loss(name)
+                total = total + config.lambda_gate * losses["gate"]
             terms.update({f"{name}/{term}": value.detach() for term, value in losses.items()})
         return LossOutput(total, terms, chosen)
+
+    def gate_loss(self, modality: str) -> torch.Tensor:
+        """How far the gate is from naming each item's group; 0 until there are groups. The ID embeddings stay put."""
+        ids = self.normalise(self.item_embedding.weight[1:]).detach()  # (I, D)
+        if not self.groups.formed:
+            return ids.new_zeros(())
+        return F.cross_entropy(self.experts[modality].gate(ids), self.groups.nearest(ids))
 
     def condition(
         self, modality: str, chunks: list[tuple[torch.Tensor, torch.Tensor]], table: torch.Tensor, noise: torch.Tensor
@@ -217,9 +237,11 @@ class IMECD(Recommender):
         return predict, quantised
 
     def after_step(self, output: LossOutput) -> None:
-        """Eq. 10: move the codes to the sequences that chose them."""
+        """Eq. 10: move the codes to the sequences that chose them, and the groups of items after their items."""
         for name, codebook in self.codebooks.items():
             codebook.em_update(output.chosen[name])
+        if self.groups is not None:
+            self.groups.update(self.normalise(self.item_embedding.weight[1:]).detach())
 
     @torch.no_grad()
     def generate(
@@ -264,9 +286,19 @@ class IMECD(Recommender):
         for rows, chunk in length_chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
             generated = {name: trajectory.samples[-1] for name, trajectory in trajectories.items()}
-            scores[rows] = self.score_scale * sum(generated[name] @ tables[name].T for name in self.modalities)
+            products = [generated[name] @ tables[name].T for name in self.modalities]  # (b, I + 1) each
+            scores[rows] = self.score_scale * sum(w * s for w, s in zip(self.score_weights, products, strict=True))
+        if self.repeat_bias is not None:
+            bias = sum(w * b for w, b in zip(self.score_weights, self.repeat_bias, strict=True))
+            scores += REPEAT_SCALE * bias * seen_items(item_seq, self.num_items)
         scores[:, 0] = -torch.inf
         return scores
+
+
+def seen_items(item_seq: torch.Tensor, num_items: int) -> torch.Tensor:
+    """(B, I + 1): 1 where a history (B, L) holds the item, else 0."""
+    seen = torch.zeros(len(item_seq), num_items + 1, device=item_seq.device)
+    return seen.scatter_(1, item_seq, 1.0)
 
 
 def standardise(features: torch.Tensor) -> torch.Tensor:

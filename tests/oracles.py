@@ -57,11 +57,11 @@ def cosine(a, b):
 # Section III-C
 
 
-def experts(weights, modality, id_embeddings, gate_temperature=1.0):
+def experts(weights, modality, id_embeddings):
     """Eq. 3-6: (I, D) mixed embeddings and (I, N) gates."""
     mixed, gates = [], []
     for e_modality, e_id in zip(modality, id_embeddings, strict=True):
-        gate = softmax(linear(weights, "gate", e_id) / gate_temperature)  # Eq. 3, 4
+        gate = softmax(linear(weights, "gate", e_id))  # Eq. 3, 4
         gates.append(gate)
         e = np.zeros_like(e_modality)
         for g, w, b in zip(gate, weights["expert_weight"], weights["expert_bias"], strict=True):
@@ -250,11 +250,12 @@ def contrastive(predictions, histories, users):
     return sum(values) / len(values) if values else 0.0
 
 
-def cross_entropy(predictions, items, targets):
+def cross_entropy(predictions, items, targets, histories, repeat_bias=0.0):
     """Eq. 20, 21, the mean over the batch; ``items`` is (I, D), item i in row i - 1."""
     values = []
-    for p, target in zip(predictions, targets, strict=True):
-        probabilities = softmax([p @ e for e in items])  # Eq. 20
+    for p, target, history in zip(predictions, targets, histories, strict=True):
+        logits = [p @ e + repeat_bias * (i in history) for i, e in enumerate(items, start=1)]
+        probabilities = softmax(logits)  # Eq. 20
         values.append(-math.log(probabilities[target - 1]))
     return sum(values) / len(values)
 
@@ -276,17 +277,30 @@ class IMECD:
         self.betas = truncated_linear(config.num_train_timesteps)
         self.scale = 1 / math.sqrt(config.hidden_size) if config.unit_variance else 1.0
         self.items = {"id": self.normalised(weights["item_embedding.weight"][1:])}  # modality: (I, D)
+        self.gates = {}  # modality: (I, N)
         for name, table in features.items():
             if config.unit_variance:
                 table = (table - table.mean(axis=0)) / table.std(axis=0, ddof=1)
             projected = np.array([linear(weights, f"projections.{name}", row) for row in table])  # Eq. 1, 2
             if config.use_experts:
                 module = below(weights, f"experts.{name}")
-                projected, _ = experts(module, projected, self.items["id"], config.gate_temperature)
+                projected, self.gates[name] = experts(module, projected, self.items["id"])
             self.items[name] = self.normalised(projected)
 
     def normalised(self, table):
         return unit_variance(table) if self.config.unit_variance else table
+
+    def repeat_bias(self, name):
+        """What the score of an item of the history gains."""
+        return 10 * self.weights["repeat_bias"][list(self.items).index(name)] if self.config.repeat_bias else 0.0
+
+    def gate_loss(self, name):
+        """Minus the log of the gate for the expert whose centre is nearest to the item's ID, the mean over items."""
+        values = []
+        for gate, e in zip(self.gates[name], self.items["id"], strict=True):
+            distances = [sum((e - centre) ** 2) for centre in self.weights["groups.centres"]]
+            values.append(-math.log(gate[distances.index(min(distances))]))
+        return sum(values) / len(values)
 
     def condition(self, name, history, noise=None):
         """s-tilde (L, D) of Eq. 9 and z*; z* is None without codebooks."""
@@ -332,8 +346,13 @@ class IMECD:
                     match.append(-math.log(likely[nearest_code(codebook["codes"], bought)]))
             passes = [predictions, from_noise] if from_noise else [predictions]
             terms[f"{name}/cross_entropy"] = sum(
-                cross_entropy([self.scale * p for p in predicted], items, targets) / len(passes) for predicted in passes
+                cross_entropy([self.scale * p for p in predicted], items, targets, histories, self.repeat_bias(name))
+                / len(passes)
+                for predicted in passes
             )
+            if name in self.gates and config.lambda_gate:
+                terms[f"{name}/gate"] = self.gate_loss(name)
+                total += config.lambda_gate * terms[f"{name}/gate"]
             if config.lambda_match and match:
                 terms[f"{name}/match"] = sum(match) / len(match)
                 total += config.lambda_match * terms[f"{name}/match"]
@@ -353,5 +372,6 @@ class IMECD:
             for k, t in enumerate(range(self.config.num_train_timesteps, 0, -1), start=1):
                 x = reverse_step(self.betas, t, self.denoise(name, x, t, sequence), x, noise[name][k])
             for i, e in enumerate(items):
-                scores[i] += self.scale * (x @ e)  # Eq. 19
+                score = self.scale * (x @ e) + self.repeat_bias(name) * (i + 1 in history)
+                scores[i] += score if name == "id" else self.config.feature_weight * score  # Eq. 19
         return scores

@@ -21,7 +21,6 @@ def test_defaults_are_the_papers():
         "num_id_layers": 4,
         "num_text_layers": 1,
         "num_image_layers": 1,
-        "dropout": 0.1,
     }
     assert {name: getattr(config, name) for name in paper} == paper
     assert config.num_experts in (2, 4, 6, 8, 10) and config.codebook_size in (8, 16, 24, 32, 40)
@@ -30,7 +29,7 @@ def test_defaults_are_the_papers():
 
 
 def test_literal_preset_undoes_every_departure_and_every_preset_is_possible():
-    assert PRESETS["literal"]["batch_size"] == 1280
+    assert PRESETS["literal"]["batch_size"] == 1280 and PRESETS["literal"]["dropout"] == 0.1  # section IV-A4
     defaults = dataclasses.asdict(IMECDConfig()) | dataclasses.asdict(TrainConfig())
     assert all(defaults[name] != value for name, value in PRESETS["literal"].items())
     for preset in PRESETS.values():
@@ -50,7 +49,7 @@ IMPOSSIBLE = [
     *((IMECDConfig, name, value) for name in WHOLE for value in (0, -1, 2.0, "8", True, None)),
     *((IMECDConfig, name, value) for name in ("code_decay", "own_noise") for value in (-0.1, 1.5, "no")),
     *((IMECDConfig, name, value) for name in ("lambda_match", "code_lifetime") for value in (-1, "no")),
-    *((IMECDConfig, "gate_temperature", value) for value in (0, -0.3)),
+    (IMECDConfig, "lambda_gate", -0.3),
     *((IMECDConfig, "denoiser", value) for value in ("tokens", "", 1)),
     *((IMECDConfig, "temperature", value) for value in (0, -0.1, float("nan"), float("inf"), "0.1", None)),
     *((IMECDConfig, "dropout", value) for value in (-0.1, 1, 1.5, float("nan"))),

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import torch
 
-from imecd_lite.experts import IDGatedExperts
+from imecd_lite.experts import GROUPING_STEPS, IDGatedExperts, ItemGroups
 
 I, D, N = 6, 8, 3  # noqa: E741
 
@@ -79,3 +79,45 @@ def test_the_ids_learn_through_the_gate():
 def test_tables_of_different_shapes_are_refused_by_their_shapes():
     with pytest.raises(ValueError, match=r"\(6, 8\).*\(5, 8\)"):
         random_experts()(torch.zeros(I, D), torch.zeros(I - 1, D))
+
+
+def clustered(per_group: int = 5, groups: int = N) -> torch.Tensor:
+    """(I, D) items around far-apart centres, group after group."""
+    centres = 10 * torch.eye(groups, D)
+    noise = torch.randn(groups * per_group, D, generator=torch.Generator().manual_seed(2))
+    return centres.repeat_interleave(per_group, dim=0) + 0.1 * noise
+
+
+def formed_groups(items: torch.Tensor) -> ItemGroups:
+    groups = ItemGroups(D, N)
+    for _ in range(GROUPING_STEPS + 1):
+        assert not groups.formed
+        groups.update(items)
+    assert groups.formed
+    return groups
+
+
+def test_groups_form_when_it_is_time_and_are_those_of_the_items():
+    labels = formed_groups(clustered()).nearest(clustered()).reshape(N, -1)
+    assert (labels == labels[:, :1]).all() and len(labels[:, 0].unique()) == N
+
+
+def test_centres_follow_their_items():
+    groups, items = formed_groups(clustered()), clustered()
+    before, labels = groups.centres.clone(), groups.nearest(items)
+    moved = items + 0.5
+    gone = labels[0]
+    moved[labels == gone] = moved[labels != gone][0]  # one group loses all its items
+    groups.update(moved)
+    for group in range(N):
+        own = moved[groups.nearest(moved) == group]
+        expected = before[group] if group == gone else 0.9 * before[group] + 0.1 * own.mean(dim=0)
+        torch.testing.assert_close(groups.centres[group], expected)
+
+
+def test_fewer_items_than_experts_leave_experts_without_a_group():
+    items = clustered(per_group=1, groups=2)
+    groups = formed_groups(items)
+    assert groups.nearest(items).unique().numel() == 2
+    groups.update(items)
+    assert groups.centres.isinf().all(dim=1).sum() == N - 2

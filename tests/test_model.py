@@ -62,6 +62,22 @@ def test_item_embeddings_are_eq_1_to_6_with_a_zero_row_for_the_padding():
             np.testing.assert_allclose(table[1:].detach(), expected[name], rtol=1e-9, atol=1e-12)
 
 
+def test_the_gate_loss_leaves_the_ids_where_they_are():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    model.gate_loss("text").backward()
+    assert model.experts["text"].gate.weight.grad.abs().max() > 0
+    assert model.item_embedding.weight.grad is None
+
+
+def test_the_gate_loss_waits_for_groups_which_training_steps_bring():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    model.groups.age.zero_()
+    assert model.gate_loss("image") == 0
+    tiny.train_steps(model, steps=2)
+    assert model.groups.age == 2
+    assert tiny.tiny_model(**tiny.DEFAULTS | {"lambda_gate": 0.0}).groups is None
+
+
 # Eq. 12-15, 20-22
 
 

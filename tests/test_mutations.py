@@ -31,7 +31,7 @@ from imecd_lite.baselines import Popularity
 from imecd_lite.codebooks import SequenceCodebook
 from imecd_lite.dataset import Dataset
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, TokenDenoiser
-from imecd_lite.experts import IDGatedExperts
+from imecd_lite.experts import IDGatedExperts, ItemGroups
 from imecd_lite.model import IMECD
 from imecd_lite.transformer import TransformerBlock
 
@@ -52,6 +52,10 @@ def padding_changes_no_prediction() -> None:
 
 def padding_changes_no_prediction_with_a_token() -> None:
     test_diffusion.test_extra_left_padding_changes_nothing(test_diffusion.random_token_denoiser)
+
+
+def default_scores() -> None:
+    test_model.check_scores(**tiny.DEFAULTS)
 
 
 def default_loss() -> None:
@@ -484,9 +488,34 @@ MUTANTS = [
         [("features not centred", "(features - features.mean(dim=0))", "features")],
     ),
     (
-        IDGatedExperts.forward,
+        IMECD.loss,
         default_loss,
-        [("Eq. 3-4: no gate_temperature", " / self.gate_temperature", "")],
+        [
+            ("no lambda_gate", "config.lambda_gate * losses", "2 * losses"),
+            ("one repeat bias for all modalities", "self.repeat_bias[m]", "self.repeat_bias[0]"),
+        ],
+    ),
+    (
+        IMECD.gate_loss,
+        test_model.test_the_gate_loss_leaves_the_ids_where_they_are,
+        [("the IDs move to their groups", ".detach()", "")],
+    ),
+    (
+        IMECD.full_sort_predict,
+        default_scores,
+        [
+            ("no repeat bias", "REPEAT_SCALE * bias", "0 * bias"),
+            ("text and image count in full", "w * s for w, s", "s for w, s"),
+            ("the biases count in full", "w * b for w, b", "b for w, b"),
+        ],
+    ),
+    (
+        ItemGroups.update,
+        test_experts.test_centres_follow_their_items,
+        [
+            ("centres jump", "self.decay * self.centres + (1 - self.decay) * means", "means"),
+            ("an empty group moves", "torch.where(counts > 0, moved, self.centres)", "moved"),
+        ],
     ),
     (
         SequenceCodebook.nearest,
@@ -579,7 +608,7 @@ MUTANTS = [
         IMECD.full_sort_predict,
         test_model.test_scores_are_those_of_eq_16_to_19,
         [
-            ("Eq. 19: a modality missing", "for name in self.modalities)", "for name in self.modalities[:-1])"),
+            ("Eq. 19: a modality missing", "(self.score_weights, products,", "(self.score_weights[1:], products[1:],"),
             ("Eq. 19: x_T for x_0", "samples[-1]", "samples[0]"),
             ("Eq. 19: the first prediction", "samples[-1]", "predictions[0]"),
             ("Eq. 19: padding recommended", "scores[:, 0] = -torch.inf", "scores[:, 0] = 0"),

@@ -9,12 +9,12 @@ import pytest
 import tiny
 import torch
 
-from imecd_lite.baselines import SASRec, SASRecFeatures
+from imecd_lite.baselines import SASRec, SASRecFeatures, SASRecRepeat
 from imecd_lite.config import TrainConfig
 from imecd_lite.evaluate import hit, target_ranks
 from imecd_lite.train import train
 
-MODELS = pytest.mark.parametrize("kind", [SASRec, SASRecFeatures])
+MODELS = pytest.mark.parametrize("kind", [SASRec, SASRecFeatures, SASRecRepeat])
 
 
 def make(kind: type = SASRec, **changes: object) -> SASRec:
@@ -92,3 +92,12 @@ def test_the_next_number_is_learnt():
     model = SASRec(dataclasses.replace(tiny.CONFIG, hidden_size=32), tiny.NUM_ITEMS)
     train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.01, patience=60))
     assert hit(target_ranks(model, dataset, dataset.split("test")), 1).mean() > 0.95
+
+
+def test_the_repeat_bias_moves_the_items_of_the_history_alone():
+    plain, biased = make().eval(), make(SASRecRepeat).eval()
+    biased.load_state_dict(plain.state_dict() | {"repeat_bias": torch.tensor(-0.3)})
+    difference = scores(biased) - scores(plain)
+    for row, history in enumerate(tiny.HISTORIES):
+        expected = torch.tensor([-3.0 * (item in history) for item in range(1, tiny.NUM_ITEMS + 1)])
+        torch.testing.assert_close(difference[row, 1:], expected.double())

@@ -14,6 +14,7 @@ import torch
 from imecd_lite.codebooks import gumbel
 from imecd_lite.config import PRESETS, IMECDConfig
 from imecd_lite.dataset import Batch, Dataset
+from imecd_lite.experts import GROUPING_STEPS
 from imecd_lite.model import IMECD, Recommender
 
 NUM_ITEMS, NUM_USERS = 13, 24
@@ -25,8 +26,8 @@ USERS = (0, 1, 2, 3, 0, 4, 1)
 ALL = tuple(range(len(HISTORIES)))
 """Seven examples: users 0 and 1 come twice, users 2 and 4 have one and the same history."""
 
-DEFAULTS = {name: getattr(IMECDConfig(), name) for name in PRESETS["literal"] if name != "batch_size"}
-LITERAL = {name: value for name, value in PRESETS["literal"].items() if name != "batch_size"}
+LITERAL = {name: value for name, value in PRESETS["literal"].items() if name not in ("batch_size", "dropout")}
+DEFAULTS = {name: getattr(IMECDConfig(), name) for name in LITERAL}
 CONFIG = IMECDConfig(
     **LITERAL,
     hidden_size=16,
@@ -62,6 +63,9 @@ def tiny_model(seed: int = 0, **changes: object) -> IMECD:
         model = IMECD(config, NUM_ITEMS, **features).double()
         for tensor in (*model.parameters(), *(codebook.codes for codebook in model.codebooks.values())):
             torch.nn.init.normal_(tensor, std=0.4)
+        if model.groups is not None:
+            torch.nn.init.normal_(model.groups.centres)
+            model.groups.age += GROUPING_STEPS + 1
     model.item_embedding.weight.data[0] = 0
     return model
 

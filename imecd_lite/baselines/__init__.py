@@ -1,6 +1,6 @@
 """The systems IMECD is compared with, one a file, all with IMECD's interface."""
 
 from imecd_lite.baselines.popularity import Popularity
-from imecd_lite.baselines.sasrec import SASRec, SASRecFeatures
+from imecd_lite.baselines.sasrec import SASRec, SASRecFeatures, SASRecRepeat
 
-__all__ = ["Popularity", "SASRec", "SASRecFeatures"]
+__all__ = ["Popularity", "SASRec", "SASRecFeatures", "SASRecRepeat"]

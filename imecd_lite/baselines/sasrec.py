@@ -10,7 +10,7 @@ from torch import nn
 
 from imecd_lite.config import IMECDConfig
 from imecd_lite.dataset import Batch, length_chunks
-from imecd_lite.model import LossOutput, Recommender
+from imecd_lite.model import REPEAT_SCALE, LossOutput, Recommender, seen_items
 from imecd_lite.transformer import TransformerBlock
 
 
@@ -27,6 +27,7 @@ class SASRec(Recommender):
     """
 
     NUM_LAYERS = 2
+    REPEAT_BIAS = False
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class SASRec(Recommender):
         self.config, self.num_items = config, num_items
         self.item_embedding = nn.Embedding(num_items + 1, config.hidden_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight[1:], std=0.02)
+        self.repeat_bias = nn.Parameter(torch.zeros(())) if self.REPEAT_BIAS else None
         self.positions = nn.Parameter(0.02 * torch.randn(config.max_length, config.hidden_size))
         self.input_norm, self.output_norm = nn.LayerNorm(config.hidden_size), nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
@@ -62,11 +64,18 @@ class SASRec(Recommender):
             hidden = block(hidden, mask)
         return self.output_norm(hidden)
 
+    def compare(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Histories (B, L), read at their last item, against the table (I + 1, D): scores (B, I + 1)."""
+        scores = self.encode(item_seq, table)[:, -1] @ table.T
+        if self.repeat_bias is not None:
+            scores = scores + REPEAT_SCALE * self.repeat_bias * seen_items(item_seq, self.num_items)
+        return scores
+
     def loss(self, batch: Batch, generator: torch.Generator) -> LossOutput:
         """Cross-entropy over the whole catalogue, the histories taken in chunks of similar length."""
         table, total = self.item_embeddings(), 0.0
         for rows, item_seq in length_chunks(batch.item_seq):
-            logits = self.encode(item_seq, table)[:, -1] @ table[1:].T  # (b, I)
+            logits = self.compare(item_seq, table)[:, 1:]  # (b, I)
             total = total + F.cross_entropy(logits, batch.pos_items[rows] - 1, reduction="sum")
         loss = total / len(batch.pos_items)
         return LossOutput(loss, {"id/cross_entropy": loss.detach()})
@@ -77,9 +86,15 @@ class SASRec(Recommender):
         table = self.item_embeddings()
         scores = table.new_empty(len(item_seq), self.num_items + 1)
         for rows, chunk in length_chunks(item_seq):
-            scores[rows] = self.encode(chunk, table)[:, -1] @ table.T
+            scores[rows] = self.compare(chunk, table)
         scores[:, 0] = -torch.inf
         return scores
+
+
+class SASRecRepeat(SASRec):
+    """``SASRec`` with the learned bias of items bought before that IMECD has by default: what it alone is worth."""
+
+    REPEAT_BIAS = True
 
 
 class SASRecFeatures(SASRec):
