@@ -24,23 +24,29 @@ class IMECDConfig:
     The eleven, ``dropout`` and those from ``denoiser`` to ``repeat_bias``, depart from the letter of the paper, which
     ``PRESETS["literal"]`` restores; the README has what they change, measured.
 
-    - ``denoiser``: as 0.001 of every position x_t is not heard, and one reverse step recommends what T do. As a token
-      that attends to the sequence it is, and a step costs one token where it cost the whole sequence.
+    What each does was measured on the validation items of the shop, seed 0, N@10 unless it says otherwise.
+
+    - ``denoiser``: as 0.001 of every position x_t is not heard, and one reverse step recommends what T do (top ten
+      shared to 0.996). As a token that attends to the sequence it is (0.90), and a step costs one token where it cost
+      the whole sequence.
     - ``unit_variance``: the schedule's noise has unit variance, so has now, over the catalogue, what it is added to.
-      Features, too, are brought to zero mean and unit variance.
+      Features, too, are brought to zero mean and unit variance. Without it text and image codes collapse (perplexity
+      3.5 and 2.0 of 24, not 22).
     - ``lambda_gate``: gates stay flat, or tell items apart by chance. They now also learn to name the group an item is
-      in when the ID embeddings are clustered.
+      in when the ID embeddings are clustered: mutual information with the planted type 0.09 and 0.19 before, 0.30 and
+      0.31 after.
     - ``code_decay``, ``lambda_match``, ``code_lifetime``: the selector of Eq. 7 is given no reason to prefer the code
-      that is like the sequence, and all sequences end up with one code. It now learns to name the nearest; codes move
-      slowly, and those that nobody chooses start afresh.
+      that is like the sequence, and all sequences end up with one code (perplexity 6, 1 and 1). It now learns to name
+      the nearest; codes move slowly, and those that nobody chooses start afresh (22, 22, 21).
     - ``detach_target``: Eq. 14 can be made small by drawing all items together; only the prediction is to move.
     - ``own_noise``: in sampling the denoiser sees what it made itself; in training it saw the true item, noised. With
-      ``own_noise`` above 0 it also predicts from pure noise at T, and most x_t are noised from that prediction.
+      ``own_noise`` above 0 it also predicts from pure noise at T, and most x_t are noised from that prediction. At 0.8
+      thirty-two steps lose 1% to one; at 0.85 they are level.
     - ``feature_weight``: text and pictures know less of an item than the shoppers do; counted in full they cost more
-      than they tell.
-    - ``dropout``: on small data the ID modality learns its histories by heart.
+      than they tell (0.286 and 0.300).
+    - ``dropout``: on small data the ID modality learns its histories by heart; 0.1 and 0.2 are within a seed's noise.
     - ``repeat_bias``: a product of embeddings can hardly say "not this very toy again" without saying it of all that
-      are like it. One learned number for each modality says it.
+      are like it. One learned number for each modality says it (0.207 and 0.291).
 
     Raises ``InputError`` when a value is impossible.
     """

@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from sklearn.cluster import KMeans
 from torch import nn
 
 GROUPING_STEPS = 150  # training steps before items are grouped: until then their embeddings are mostly noise
@@ -88,7 +87,9 @@ class ItemGroups(nn.Module):
     def update(self, id_embeddings: torch.Tensor) -> None:
         """Take a training step: form the groups when it is time, then move each centre towards its items (I, D)."""
         self.age += 1
-        if self.age == GROUPING_STEPS + 1:
+        if self.age == GROUPING_STEPS + 1 and id_embeddings.isfinite().all():
+            from sklearn.cluster import KMeans  # slow to import, and needed once a run
+
             groups = min(len(self.centres), len(id_embeddings))
             fitted = KMeans(groups, n_init=3, random_state=0).fit(id_embeddings.cpu().numpy())
             self.centres[:groups] = torch.from_numpy(fitted.cluster_centers_)

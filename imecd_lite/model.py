@@ -278,7 +278,7 @@ class IMECD(Recommender):
         seed: int = 0,
         num_inference_steps: int | None = None,
     ) -> torch.Tensor:
-        """Eq. 19: scores of the whole catalogue, (B, I + 1), column 0 minus infinity."""
+        """Eq. 19, modalities weighted and repeats biased: scores of the whole catalogue, (B, I + 1), column 0 -inf."""
         if item_seq.ndim != 2:
             raise ValueError(f"item_seq must be (B, L), got {tuple(item_seq.shape)}")
         tables = self.item_embeddings()

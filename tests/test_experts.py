@@ -121,3 +121,7 @@ def test_fewer_items_than_experts_leave_experts_without_a_group():
     assert groups.nearest(items).unique().numel() == 2
     groups.update(items)
     assert groups.centres.isinf().all(dim=1).sum() == N - 2
+
+
+def test_embeddings_that_are_not_numbers_form_no_groups_and_raise_nothing():
+    assert formed_groups(torch.full((6, D), torch.nan)).centres.isinf().all()
