@@ -87,15 +87,17 @@ class ItemGroups(nn.Module):
     def update(self, id_embeddings: torch.Tensor) -> None:
         """Take a training step: form the groups when it is time, then move each centre towards its items (I, D)."""
         self.age += 1
-        if self.age == GROUPING_STEPS + 1 and id_embeddings.isfinite().all():
+        if self.age <= GROUPING_STEPS or not id_embeddings.isfinite().all():
+            return
+        if self.centres.isinf().all():
             from sklearn.cluster import KMeans  # slow to import, and needed once a run
 
             groups = min(len(self.centres), len(id_embeddings))
             fitted = KMeans(groups, n_init=3, random_state=0).fit(id_embeddings.cpu().numpy())
             self.centres[:groups] = torch.from_numpy(fitted.cluster_centers_)
-        elif self.formed:
-            nearest = self.nearest(id_embeddings)
-            counts = torch.bincount(nearest, minlength=len(self.centres))[:, None]  # (N, 1)
-            means = torch.zeros_like(self.centres).index_add_(0, nearest, id_embeddings) / counts.clamp(min=1)
-            moved = self.decay * self.centres + (1 - self.decay) * means
-            self.centres.copy_(torch.where(counts > 0, moved, self.centres))
+            return
+        nearest = self.nearest(id_embeddings)
+        counts = torch.bincount(nearest, minlength=len(self.centres))[:, None]  # (N, 1)
+        means = torch.zeros_like(self.centres).index_add_(0, nearest, id_embeddings) / counts.clamp(min=1)
+        moved = self.decay * self.centres + (1 - self.decay) * means
+        self.centres.copy_(torch.where(counts > 0, moved, self.centres))
