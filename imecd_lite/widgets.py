@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 
 from imecd_lite.dataset import Dataset
-from imecd_lite.diagnostics import read_truth
 from imecd_lite.encoders import Features
 from imecd_lite.model import IMECD, Recommender
 from imecd_lite.plots import COLOURS, NAMES
@@ -162,6 +161,8 @@ def neighbour_explorer(
         item_id: what is shown first; the first of all when None.
         top_k: neighbours shown in each space.
     """
+    from imecd_lite.diagnostics import read_truth  # loads scikit-learn, which other widgets can do without
+
     spaces, truth = item_spaces(model, features), read_truth(dataset).get("items")
     groups = {"all items": list(range(1, dataset.num_items + 1))}
     if truth is not None:

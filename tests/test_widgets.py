@@ -124,7 +124,7 @@ def test_where_nothing_was_planted_nothing_is_said():
 
 @pytest.fixture
 def planted(monkeypatch):
-    monkeypatch.setattr("imecd_lite.widgets.read_truth", lambda dataset: {"items": TRUTH})
+    monkeypatch.setattr("imecd_lite.diagnostics.read_truth", lambda dataset: {"items": TRUTH})
 
 
 def explorer(**options):
