@@ -39,6 +39,7 @@ _MODULE_OF = {
     "diagnose": "diagnostics",
     "make_shelf": "shelf",
     "shopper_explorer": "widgets",
+    "neighbour_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

@@ -1,11 +1,29 @@
 """Widgets without a browser: what each move shows, at the sliders' ends too."""
 
+import time
+
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
+import torch
 
-from imecd_lite.widgets import shopper_explorer, view_shopper
+from imecd_lite.config import BUNDLED_DATA
+from imecd_lite.dataset import load_dataset
+from imecd_lite.encoders import Features
+from imecd_lite.model import IMECD
+from imecd_lite.widgets import neighbour_explorer, shopper_explorer, view_neighbours, view_shopper
 
 DATASET = tiny.tiny_dataset()
+TRUTH = pd.DataFrame(
+    {
+        "kind": ["bear"] * 7 + ["blocks"] * 6,
+        "misleading": ["", "text", "image"] + [""] * 10,
+        "text_kind": ["bear", "blocks"] + ["bear"] * 5 + ["blocks"] * 6,
+        "image_kind": ["bear", "bear", "<blocks>"] + ["bear"] * 4 + ["blocks"] * 6,
+    },
+    index=DATASET.item_ids,
+)
 
 
 @pytest.mark.parametrize(("held_back", "role"), [(1, "held out for the test"), (2, "held out for validation")])
@@ -69,3 +87,100 @@ def test_every_shopper_can_be_reached_and_every_length(number):
 
 def test_a_saved_notebook_shows_one_line():
     assert repr(shopper_explorer(tiny.Listed(), DATASET)) == "[widget: shopper, bought; run the notebook to move it]"
+
+
+def circle() -> torch.Tensor:
+    """Items around a circle, each nearest to the next in line."""
+    angles = torch.arange(tiny.NUM_ITEMS) ** 1.5 / tiny.NUM_ITEMS
+    return torch.stack([angles.cos(), angles.sin()], dim=1)  # (I, 2)
+
+
+def test_neighbours_are_counted_by_kind_and_by_buyers():
+    dataset = tiny.tiny_dataset([np.array([7, 8]), np.array([7, 1]), np.array([6, 8])])
+    view = view_neighbours({"id": circle()}, dataset, 7, TRUTH, top_k=2)
+    shelf = view.shelves["id"]
+    assert [(card.item_id, card.note) for card in shelf.cards] == [("item 6", "bear"), ("item 8", "blocks")]
+    assert shelf.heading == "By behaviour (ID): 1 of 2 are of its kind; 1 of its 2 buyers bought one of these"
+    assert [card.item_id for card in view.item.cards] == ["item 7"]
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (1, "Text and picture are honest: this is of the kind “bear”."),
+        (2, "Its text misleads: it speaks of “blocks”, this is of the kind “bear”."),
+        (3, "It draws in those who look for “<blocks>”."),
+    ],
+)
+def test_it_is_said_what_misleads_and_whom(item, words):
+    assert words in view_neighbours({"id": circle()}, DATASET, item, TRUTH).verdict
+
+
+def test_where_nothing_was_planted_nothing_is_said():
+    view = view_neighbours({"id": circle()}, DATASET, 1, top_k=3)
+    assert view.verdict == "" and "kind" not in view.shelves["id"].heading
+    assert [card.note for card in view.shelves["id"].cards] == [""] * 3
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    monkeypatch.setattr("imecd_lite.widgets.read_truth", lambda dataset: {"items": TRUTH})
+
+
+def explorer(**options):
+    return neighbour_explorer(DATASET, Features(**tiny.random_features(), fingerprint=""), tiny.tiny_model(), **options)
+
+
+def test_every_item_of_every_group_can_be_reached(planted):
+    among, item, page = explorer(item_id="item 3").children
+    assert item.value == 3 and "picture misleads" in page.value
+    sizes = {}
+    for group in reversed(among.options):
+        among.value = group
+        sizes[group] = item.max
+        for number in (1, item.max):
+            item.value = number
+            assert page.value.count("By ") == 3
+    assert sizes == {"picture misleads": 1, "text misleads": 1, "the honest": 11, "all items": tiny.NUM_ITEMS}
+    among.value = "text misleads"
+    assert "Its text misleads" in page.value
+
+
+def test_a_move_draws_once_and_markup_stays_text(planted):
+    among, item, page = explorer(item_id="item 13").children
+    drawn = []
+    page.observe(lambda change: drawn.append(change.new), "value")
+    item.value = 3
+    among.value = "picture misleads"
+    assert len(drawn) == 1, "the second shows the same item"
+    assert "&lt;blocks&gt;" in page.value and "<blocks>" not in page.value
+    among.value = "the honest"
+    assert len(drawn) == 2
+
+
+def test_items_without_features_have_one_shelf():
+    among, item, page = neighbour_explorer(DATASET, None, tiny.tiny_model(), top_k=50).children
+    assert among.options == ("all items",)
+    assert page.value.count("By ") == page.value.count("By behaviour (ID)") == 1
+    item.value = tiny.NUM_ITEMS
+    assert page.value.count("<div title=") == tiny.NUM_ITEMS
+
+
+def test_the_neighbour_explorer_is_saved_as_one_line():
+    assert repr(explorer()) == "[widget: among, item; run the notebook to move it]"
+
+
+def test_a_move_through_the_shop_takes_less_than_150_milliseconds():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    generator = torch.Generator().manual_seed(0)
+    features = Features(*(torch.randn(shop.num_items, 96, generator=generator) for _ in range(2)), fingerprint="")
+    model = IMECD(tiny.tiny_config(), shop.num_items, features.text, features.image)
+    _, item, page = neighbour_explorer(shop, features, model).children
+    seconds, sizes = [], []
+    for number in range(2, 32):
+        start = time.perf_counter()
+        item.value = number
+        seconds.append(time.perf_counter() - start)
+        sizes.append(len(page.value))
+    assert np.median(seconds) < 0.15, "with pictures seen for the first time"
+    assert max(sizes) < 200_000

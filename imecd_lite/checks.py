@@ -1,0 +1,167 @@
+"""Checks of the notebooks' exercises: what is right, what is still to do, and which mistake was made.
+
+A check returns a ``Verdict`` and raises nothing of its own; what a learner's function raises stays hers to see.
+"""
+
+# B batch, T tokens, D hidden, I items, K neighbours
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+
+from imecd_lite.encoders import mean_pool
+
+TO_DO, WRONG, RIGHT = "… Still to do:", "✗ Not quite:", "✓ Right:"
+GOOD_AUC, CHANCE_AUC = 0.8, 0.6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found; a notebook shows it as one line."""
+
+    state: str  # TO_DO, WRONG or RIGHT
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        """Is the exercise solved?"""
+        return self.state == RIGHT
+
+    def __repr__(self) -> str:
+        return f"{self.state} {self.message}"
+
+
+def read_answer(answer: object, shape: tuple[int, ...], meaning: str, stub: str) -> torch.Tensor | Verdict:
+    """A learner's answer as a tensor of that shape, or what to say of it.
+
+    Args:
+        answer: None is the stub.
+        shape: what it should have.
+        meaning: of the shape, such as "one score a toy".
+        stub: what to say to the stub.
+    """
+    if answer is None:
+        return Verdict(TO_DO, stub)
+    try:
+        tensor = torch.as_tensor(answer).detach()
+    except (TypeError, ValueError, RuntimeError):
+        return Verdict(WRONG, f"a tensor or an array is wanted, this is a {type(answer).__name__}.")
+    if tuple(tensor.shape) != shape:
+        return Verdict(WRONG, f"the shape is {tuple(tensor.shape)}; it should be {shape}, {meaning}.")
+    return tensor
+
+
+def check_pooling(pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
+    """Does ``pool`` turn the states (B, T, D) of each text's tokens, with their mask (B, T), into its mean (B, D)?"""
+    hidden = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0)) + 2  # (B, T, D)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])  # (B, T)
+    answer = pool(hidden.clone(), mask.clone())
+    read = read_answer(
+        answer, (3, 4), "one vector a text", "make one vector of each text: return the mean of its tokens."
+    )
+    if isinstance(read, Verdict):
+        return read
+    summed = (hidden * mask[..., None]).sum(dim=1)  # (B, D)
+    mistakes = {
+        "you averaged the padding too; multiply by the mask before you add up.": hidden.mean(dim=1),
+        "you divided by the length of the batch; divide by each text's own number of tokens.": summed / 5,
+        "that is the sum of the tokens; divide it by their number.": summed,
+        "you took the first token; that is how the picture is read, the text is the mean of all its tokens.": hidden[
+            :, 0
+        ],
+    }
+    for message, wrong in mistakes.items():
+        if close(read, wrong):
+            return Verdict(WRONG, message)
+    if close(read, mean_pool(hidden, mask)):
+        return Verdict(RIGHT, "padding has no say, however long the longest text of the batch is.")
+    return Verdict(WRONG, "the shape is right, the numbers are not; take one text and work it out by hand.")
+
+
+def close(answer: torch.Tensor, other: torch.Tensor) -> bool:
+    """Are two tensors of one shape the same but for rounding?"""
+    return torch.allclose(answer.double(), other.double(), atol=1e-5)
+
+
+NEAREST_MISTAKES = {
+    "dot": "you compared dot products, not cosines: long vectors win.",
+    "distance": "you compared distances, not cosines: the length of a vector should not count.",
+    "itself": "an item is its own nearest neighbour; leave it out.",
+    "farthest": "these are the farthest; the greatest cosine is the nearest.",
+    "query": "you started from row `item`; item i is in row i - 1.",
+    "rows": "you returned rows; item i is in row i - 1, so add 1.",
+}
+
+
+def check_nearest(nearest: Callable[[torch.Tensor, int, int], torch.Tensor]) -> Verdict:
+    """Does ``nearest(vectors, item, k)`` find, in vectors (I, D), the ``k`` items (K,) of greatest cosine to ``item``?
+
+    Items are 1 ... I, item i in row i - 1; the nearest first, the item itself left out.
+    """
+    vectors, item, k = made_vectors(), 7, 5
+    read = read_answer(nearest(vectors.clone(), item, k), (k,), "one item a neighbour", "return the k nearest items.")
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(NEAREST_MISTAKES, count):
+            if read.tolist() == nearest_with(vectors, item, k, mistakes):
+                if not mistakes:
+                    return Verdict(RIGHT, "cosines, nearest first, without the item itself.")
+                return Verdict(WRONG, " And ".join(NEAREST_MISTAKES[mistake] for mistake in mistakes))
+    if sorted(read.tolist()) == sorted(nearest_with(vectors, item, k)):
+        return Verdict(WRONG, "the right items in another order; put the nearest first.")
+    return Verdict(WRONG, f"of {k} items, {len(set(read.tolist()) & set(nearest_with(vectors, item, k)))} are right.")
+
+
+def made_vectors() -> torch.Tensor:
+    """Vectors (30, 4) of very different lengths, on which every mistake of ``check_nearest`` shows."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(30, 4, generator=generator) * (0.5 + 4 * torch.rand(30, 1, generator=generator))
+
+
+def nearest_with(vectors: torch.Tensor, item: int, k: int, mistakes: tuple[str, ...] = ()) -> list[int]:
+    """The ``k`` nearest items in vectors (I, D), with ``mistakes`` made on purpose."""
+    row = item if "query" in mistakes else item - 1
+    unit = F.normalize(vectors, dim=-1)
+    scores = unit @ unit[row]  # (I,)
+    if "dot" in mistakes:
+        scores = vectors @ vectors[row]
+    elif "distance" in mistakes:
+        scores = -(vectors - vectors[row]).norm(dim=-1)
+    if "farthest" in mistakes:
+        scores = -scores
+    if "itself" not in mistakes:
+        scores[row] = -torch.inf
+    return (scores.topk(k).indices + ("rows" not in mistakes)).tolist()
+
+
+def check_suspicion(scores: torch.Tensor | None, misleading: np.ndarray) -> Verdict:
+    """Are the ``scores`` (I,) high where ``misleading`` (I,) is True? Judged by the AUC.
+
+    The AUC is how often a misleading item scores above an honest one: 0.5 is guessing, 1 never wrong.
+    """
+    stub = "give each toy a score, high where its text is likely to mislead."
+    read = read_answer(scores, misleading.shape, "one score a toy", stub)
+    if isinstance(read, Verdict):
+        return read
+    if not read.double().isfinite().all():
+        return Verdict(WRONG, "some scores are not finite numbers; a division by zero?")
+    if np.array_equal(read.numpy(), misleading):
+        return Verdict(WRONG, "that is the planted truth itself; a real shop has none. Use vectors alone.")
+    auc = roc_auc_score(misleading, read.double().numpy())
+    if auc < 1 - CHANCE_AUC:
+        return Verdict(WRONG, "the wrong way round: the honest score higher than the misleading. Turn the sign.")
+    if auc < CHANCE_AUC:
+        return Verdict(WRONG, f"AUC {auc:.2f}, and 0.5 is guessing; compare texts with those of the neighbours by ID.")
+    if auc < GOOD_AUC:
+        return Verdict(
+            WRONG, f"AUC {auc:.2f}, on the way to {GOOD_AUC}; cosines tell more than whether a list shares an item."
+        )
+    return Verdict(RIGHT, f"AUC {auc:.2f}: so often does a misleading text score above another.")

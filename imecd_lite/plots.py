@@ -1,0 +1,126 @@
+"""Figures of the notebooks, from arrays. Each carries a text for those who don't see it: ``figure.layout.meta``."""
+
+# I items, n patches, P patch size
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import HTML
+from PIL import Image
+from plotly.subplots import make_subplots
+
+COLOURS = {"text": "#d55e00", "image": "#009e73", "id": "#0072b2"}
+"""One a modality, the same through the series; told apart by the colour-blind too."""
+NAMES = {"text": "By text", "image": "By picture", "id": "By behaviour (ID)"}
+ELSE = "all the rest"
+MARKS = {
+    ELSE: {"color": "#d0d0d0", "symbol": "circle", "size": 4},
+    "honest": {"color": "#222222", "symbol": "circle", "size": 7},
+    "text misleads": {"color": COLOURS["text"], "symbol": "triangle-up", "size": 10},
+    "picture misleads": {"color": COLOURS["image"], "symbol": "square", "size": 8},
+}
+"""How groups of items look on a map: by colour and by shape."""
+
+
+def token_strip(pieces: Sequence[str]) -> HTML:
+    """The pieces that a tokenizer cut a text into, each in a box; a word's leading space is drawn as a dot."""
+    style = "border:1px solid currentColor;border-radius:4px;padding:1px 5px;font-family:monospace;white-space:pre"
+    boxes = "".join(f'<span style="{style}">{html.escape(piece.replace("Ġ", "·"))}</span>' for piece in pieces)
+    return HTML(f'<div style="display:flex;flex-wrap:wrap;gap:4px">{boxes}</div>')
+
+
+def patch_grid(patches: np.ndarray, columns: int, alt: str, scale: int = 5, gap: int = 1) -> HTML:
+    """Patches (n, P, P, 3) uint8 in rows of ``columns`` with white gaps.
+
+    Args:
+        alt: what to say to those who don't see it.
+        scale: screen pixels a pixel.
+        gap: pixels between patches.
+    """
+    step, rows = patches.shape[1] + gap, -(-len(patches) // columns)
+    canvas = np.full((rows * step - gap, columns * step - gap, 3), 255, dtype=np.uint8)
+    for index, patch in enumerate(patches):
+        top, left = index // columns * step, index % columns * step
+        canvas[top : top + step - gap, left : left + step - gap] = patch
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(
+        f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}" '
+        f'style="width:{canvas.shape[1] * scale}px;image-rendering:pixelated">'
+    )
+
+
+def plot_maps(maps: dict[str, np.ndarray], titles: Sequence[str], groups: np.ndarray, alt: str) -> go.Figure:
+    """Maps side by side, one a modality; hover for a title.
+
+    Args:
+        maps: by modality, (I, 2).
+        titles: (I,).
+        groups: (I,) keys of ``MARKS``.
+        alt: what to say to those who don't see it.
+    """
+    figure = make_subplots(1, len(maps), subplot_titles=[NAMES[name] for name in maps], horizontal_spacing=0.02)
+    hover = np.array([html.escape(title) for title in titles])
+    for column, (name, points) in enumerate(maps.items(), start=1):
+        figure.layout.annotations[column - 1].font.color = COLOURS[name]
+        for group, mark in MARKS.items():
+            rows = groups == group
+            trace = go.Scatter(
+                x=points[rows, 0].round(2),
+                y=points[rows, 1].round(2),
+                mode="markers",
+                marker=mark,
+                name=group,
+                legendgroup=group,
+                showlegend=column == 1,
+                text=hover[rows],
+                hovertemplate="%{text}<extra></extra>",
+            )
+            figure.add_trace(trace, 1, column)
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return finish(figure, alt)
+
+
+def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
+    """Bars of shares from 0 to 1: a group of bars a row, in it a bar for each modality, the columns of ``shares``."""
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=list(shares.index),
+                y=shares[name].round(3),
+                name=NAMES[name],
+                marker_color=COLOURS[name],
+                text=[f"{share:.0%}" for share in shares[name]],
+                textposition="outside",
+                hovertemplate="%{y:.1%}<extra>" + NAMES[name] + "</extra>",
+            )
+            for name in shares
+        ]
+    )
+    figure.update_yaxes(range=[0, 1], tickformat=".0%")
+    rows = (
+        f"{group}: " + ", ".join(f"{NAMES[name]} {share:.0%}" for name, share in row.items())
+        for group, row in shares.iterrows()
+    )
+    return finish(figure.update_layout(title=title), f"{title} {'; '.join(rows)}")
+
+
+def finish(figure: go.Figure, alt: str) -> go.Figure:
+    """The series' look, and the text for those who don't see the figure."""
+    return figure.update_layout(
+        template="plotly_white",
+        width=1000,
+        height=420,
+        margin={"l": 40, "r": 20, "t": 50, "b": 40},
+        legend={"orientation": "h", "y": -0.1, "itemsizing": "constant"},
+        font_size=14,
+        meta={"alt": alt},
+    )

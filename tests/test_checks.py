@@ -1,0 +1,134 @@
+"""The checks of exercises: the right answer passes, the stub is told what to do, each mistake gets its own message."""
+
+import re
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from imecd_lite.checks import (
+    NEAREST_MISTAKES,
+    RIGHT,
+    TO_DO,
+    WRONG,
+    check_nearest,
+    check_pooling,
+    check_suspicion,
+    made_vectors,
+    nearest_with,
+)
+
+MISLEADING = np.arange(40) < 10
+
+
+def pool(hidden, mask):
+    return (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def nearest(vectors, item, k):
+    unit = vectors / vectors.norm(dim=1, keepdim=True)
+    others = [other for other in range(1, len(vectors) + 1) if other != item]
+    return torch.tensor(sorted(others, key=lambda other: -float(unit[other - 1] @ unit[item - 1]))[:k])
+
+
+def suspicion(hits: int) -> torch.Tensor:
+    """Scores with an AUC of ``hits`` / 10: so many misleading items are above all honest ones, the rest below."""
+    scores = torch.arange(40.0)
+    scores[:hits] += 100
+    return scores
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [check_pooling(pool), check_nearest(nearest), check_suspicion(suspicion(9), MISLEADING)],
+    ids=["pooling", "nearest", "suspicion"],
+)
+def test_the_right_answer_passes(verdict):
+    assert verdict.passed and verdict.state == RIGHT
+    assert repr(verdict).startswith("✓ Right:")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [check_pooling(lambda *_: None), check_nearest(lambda *_: None), check_suspicion(None, MISLEADING)],
+    ids=["pooling", "nearest", "suspicion"],
+)
+def test_the_stub_is_told_what_to_do(verdict):
+    assert not verdict.passed and verdict.state == TO_DO
+    assert repr(verdict).startswith("… Still to do:")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda hidden, mask: hidden.mean(dim=1), "you averaged the padding too"),
+        (lambda hidden, mask: (hidden * mask[..., None]).mean(dim=1), "you divided by the length of the batch"),
+        (lambda hidden, mask: (hidden * mask[..., None]).sum(dim=1), "that is the sum"),
+        (lambda hidden, mask: hidden[:, 0], "you took the first token"),
+        (lambda hidden, mask: pool(hidden, mask) + 1, "the numbers are not"),
+        (lambda hidden, mask: hidden.mean(dim=2), r"the shape is \(3, 5\); it should be \(3, 4\)"),
+        (lambda hidden, mask: "mean", "this is a str"),
+    ],
+)
+def test_mistakes_of_pooling(wrong, message):
+    assert_wrong(check_pooling(wrong), message)
+
+
+@pytest.mark.parametrize("mistake", NEAREST_MISTAKES)
+def test_each_mistake_of_nearest_has_its_message(mistake):
+    verdict = check_nearest(lambda vectors, item, k: nearest_with(vectors, item, k, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == NEAREST_MISTAKES[mistake]
+
+
+def test_two_mistakes_are_both_named():
+    verdict = check_nearest(lambda vectors, item, k: nearest_with(vectors, item, k, ("dot", "rows")))
+    assert "dot products" in verdict.message and "you returned rows" in verdict.message
+
+
+def test_the_made_vectors_tell_all_mistakes_and_pairs_of_them_apart():
+    made = {mistakes for count in range(3) for mistakes in combinations(NEAREST_MISTAKES, count)}
+    made -= {
+        ("dot", "distance"),
+        ("itself", "farthest"),
+    }  # the first excludes the second; an item is never its farthest
+    answers = {tuple(nearest_with(made_vectors(), 7, 5, mistakes)) for mistakes in made}
+    assert len(answers) == len(made)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda vectors, item, k: nearest(vectors, item, k).flip(0), "another order"),
+        (lambda vectors, item, k: nearest(vectors, item, k - 1), r"the shape is \(4,\); it should be \(5,\)"),
+        (lambda vectors, item, k: torch.cat([nearest(vectors, item, k - 1), torch.tensor([99])]), "of 5 items, 4 are"),
+    ],
+)
+def test_other_wrong_neighbours(wrong, message):
+    assert_wrong(check_nearest(wrong), message)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (-suspicion(9), "the wrong way round"),
+        (suspicion(5), "0.5 is guessing"),
+        (suspicion(7), "on the way to 0.8"),
+        (MISLEADING, "the planted truth itself"),
+        (MISLEADING.astype(float), "the planted truth itself"),
+        (suspicion(9) / 0, "not finite"),
+        (suspicion(9)[:-1], r"the shape is \(39,\); it should be \(40,\)"),
+    ],
+)
+def test_mistakes_of_suspicion(scores, message):
+    assert_wrong(check_suspicion(scores, MISLEADING), message)
+
+
+def test_what_a_learners_function_raises_is_hers_to_see():
+    with pytest.raises(ZeroDivisionError):
+        check_nearest(lambda *_: 1 / 0)
+
+
+def assert_wrong(verdict, message):
+    assert not verdict.passed and verdict.state == WRONG
+    assert re.search(message, verdict.message), verdict
