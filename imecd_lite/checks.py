@@ -165,7 +165,7 @@ def check_suspicion(scores: torch.Tensor | None, misleading: np.ndarray) -> Verd
         return Verdict(
             WRONG, f"AUC {auc:.2f}, on the way to {GOOD_AUC}; cosines tell more than whether a list shares an item."
         )
-    return Verdict(RIGHT, f"AUC {auc:.2f}: so often does a misleading text score above another.")
+    return Verdict(RIGHT, f"AUC {auc:.2f}: so often does a misleading text score above an honest one.")
 
 
 GATE_MISTAKES = {

@@ -114,10 +114,9 @@ def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
 
 
 def finish(figure: go.Figure, alt: str) -> go.Figure:
-    """The series' look, and the text for those who don't see the figure."""
+    """The series' look, as wide as the page, and the text for those who don't see the figure."""
     return figure.update_layout(
         template="plotly_white",
-        width=1000,
         height=420,
         margin={"l": 40, "r": 20, "t": 50, "b": 40},
         legend={"orientation": "h", "y": -0.1, "itemsizing": "constant"},

@@ -74,12 +74,14 @@ def make_shelf(
         marked: the item to frame, if it is among them.
     """
     notes = notes if notes is not None else [""] * len(items)
-    pictures = dataset.image_paths() if dataset.items is not None else [None] * dataset.num_items
-    titles = dataset.items["title"].tolist() if dataset.items is not None else [""] * dataset.num_items
+    titles, pictures = [""] * len(items), [None] * len(items)
+    if dataset.items is not None:
+        rows = dataset.items.iloc[[item - 1 for item in items]]
+        titles, pictures = rows["title"], [dataset.path / image for image in rows["image"]]
     return Shelf(
         tuple(
-            Card(dataset.item_ids[item - 1], titles[item - 1], pictures[item - 1], note, item == marked)
-            for item, note in zip(items, notes, strict=True)
+            Card(dataset.item_ids[item - 1], title, picture, note, item == marked)
+            for item, title, picture, note in zip(items, titles, pictures, notes, strict=True)
         ),
         heading,
     )

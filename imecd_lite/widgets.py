@@ -117,7 +117,7 @@ class NeighbourView(NamedTuple):
 
 
 def view_neighbours(
-    spaces: dict[str, torch.Tensor], dataset: Dataset, item: int, truth: pd.DataFrame | None = None, top_k: int = 9
+    spaces: dict[str, torch.Tensor], dataset: Dataset, item: int, truth: pd.DataFrame | None = None, top_k: int = 6
 ) -> NeighbourView:
     """Item number ``item``, 1 ... I, and those nearest to it.
 
@@ -133,9 +133,9 @@ def view_neighbours(
     for name, vectors in spaces.items():
         found = nearest(vectors, torch.tensor([item]), top_k)[0].numpy()
         also = np.intersect1d(buyers, shopper_of[np.isin(dataset.flat, found)])
-        heading = f"{len(also)} of its {len(buyers)} buyers bought one of these"
+        heading = f"{len(also)} of {len(buyers)} buyers bought one"
         if kinds is not None:
-            heading = f"{(kinds[found - 1] == kinds[item - 1]).sum()} of {len(found)} are of its kind; " + heading
+            heading = f"{(kinds[found - 1] == kinds[item - 1]).sum()} of {len(found)} of its kind; " + heading
         notes = None if kinds is None else kinds[found - 1].tolist()
         shelves[name] = make_shelf(dataset, found.tolist(), f"{NAMES[name]}: {heading}", notes)
     verdict = "" if truth is None else tell_misleading(truth.iloc[item - 1])
@@ -157,7 +157,7 @@ def tell_misleading(planted: pd.Series) -> str:
 
 
 def neighbour_explorer(
-    dataset: Dataset, features: Features | None, model: IMECD, item_id: str | None = None, top_k: int = 9
+    dataset: Dataset, features: Features | None, model: IMECD, item_id: str | None = None, top_k: int = 6
 ) -> Panel:
     """Pick an item and see its nearest neighbours by text, by picture and by behaviour, and whom it misleads.
 
@@ -182,7 +182,7 @@ def neighbour_explorer(
             f'<div style="border-top:4px solid {COLOURS[name]}">{shelf._repr_html_()}</div>'
             for name, shelf in view.shelves.items()
         )
-        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px"
+        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));gap:16px"
         page.value = (
             f'<div style="display:flex;gap:16px;align-items:center">{view.item._repr_html_()}'
             f'<b>{html.escape(view.verdict)}</b></div><div style="{grid}">{columns}</div>'

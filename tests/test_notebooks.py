@@ -1,10 +1,13 @@
 """The notebooks as files: executed, clean, small, and readable without a kernel; nbval runs them."""
 
+import ast
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from imecd_lite.checks import RIGHT, TO_DO
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -67,6 +70,49 @@ def test_every_picture_has_a_text(notebook):
     for output in outputs(notebook):
         for tag in re.findall(r"<img [^>]*>", output.get("data", {}).get("text/html", "")):
             assert re.search(r'alt="[^"]+"', tag), tag[:80]
+
+
+def test_every_figure_has_a_picture_with_a_text(notebook):
+    for output in outputs(notebook):
+        if "application/vnd.plotly.v1+json" in output.get("data", {}):
+            assert "image/png" in output.data, "run `make notebooks`"
+        if "image/png" in output.get("data", {}):
+            assert output.metadata["image/png"]["alt"]
+
+
+def test_readme_lists_the_notebook(path):
+    assert f"(notebooks/{path.name})" in (path.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def tagged(notebook, tag: str) -> list:
+    return [cell for cell in code_cells(notebook) if tag in cell.metadata.get("tags", [])]
+
+
+def test_exercises_are_unsolved_and_each_has_a_folded_solution(notebook):
+    exercises, solutions = tagged(notebook, "exercise"), tagged(notebook, "solution")
+    assert len(exercises) == len(solutions)
+    for cell in exercises:
+        assert cell.outputs[-1].data["text/plain"].startswith(TO_DO)
+    for cell in solutions:
+        assert cell.metadata.jupyter.source_hidden and cell.metadata.jupyter.outputs_hidden
+        assert notebook.cells[notebook.cells.index(cell) - 1] in exercises
+
+
+def run_cell(source: str, names: dict) -> object:
+    """Run a cell that ends in an expression and return that expression's value."""
+    *body, last = ast.parse(source).body
+    exec(compile(ast.Module(body, []), "cell", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+
+
+def test_solutions_satisfy_their_checks(notebook):
+    """A solution needs the notebook's first code cell and nothing else."""
+    if solutions := tagged(notebook, "solution"):
+        names = {}
+        run_cell(code_cells(notebook)[0].source, names)
+        for cell in solutions:
+            verdict = run_cell(cell.source, names)
+            assert verdict.state == RIGHT, verdict
 
 
 def test_links_to_files_lead_somewhere(path, notebook):
