@@ -67,3 +67,24 @@ def scores_before_last(
     user_key = torch.as_tensor(dataset.user_keys[user : user + 1], device=device)
     item_seq = history[None, -dataset.max_length :]
     return model.full_sort_predict(item_seq, user_key, num_inference_steps=num_inference_steps, tables=tables)[0]
+
+
+@torch.no_grad()
+def gate_controls(model: IMECD, modality: str, seed: int = 0) -> dict[str, torch.Tensor]:
+    """What a worthless gate would do: every item's "text" or "image" under gates that know nothing, and under its own.
+
+    Args:
+        seed: of the deal.
+
+    Returns:
+        By what was done, (I, D), row i - 1 for item i: Eq. 1, 2 alone; Eq. 5, 6 with all experts alike, with the gates
+        dealt out to the items at random, and with the gates of Eq. 3, 4.
+    """
+    before, gates, mix = model.project(modality), model.route(modality).routing_weights, model.experts[modality].mix
+    deal = torch.randperm(len(gates), generator=torch.Generator().manual_seed(seed)).to(gates.device)
+    return {
+        "before the experts": before,
+        "a flat gate": mix(before, torch.full_like(gates, 1 / gates.shape[1])),
+        "gates dealt out at random": mix(before, gates[deal]),
+        "the ID's own gates": mix(before, gates),
+    }

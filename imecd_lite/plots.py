@@ -100,6 +100,7 @@ def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
                 marker_color=COLOURS[name],
                 text=[f"{share:.0%}" for share in shares[name]],
                 textposition="outside",
+                cliponaxis=False,
                 hovertemplate="%{y:.1%}<extra>" + NAMES[name] + "</extra>",
             )
             for name in shares
@@ -125,15 +126,17 @@ def finish(figure: go.Figure, alt: str) -> go.Figure:
     )
 
 
+EXPERTS = {"text": "The text's experts", "image": "The picture's experts"}
+
+
 def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
     """Heatmaps side by side on one scale, one a modality: how much the items of each row listen to each expert.
 
     Args:
         means: by modality, the mean gate of each group of items: rows groups, columns experts.
     """
-    names = {"text": "the text's experts", "image": "the picture's experts"}
     figure = make_subplots(
-        1, len(means), subplot_titles=[names[name] for name in means], shared_yaxes=True, horizontal_spacing=0.04
+        1, len(means), subplot_titles=[EXPERTS[name] for name in means], shared_yaxes=True, horizontal_spacing=0.04
     )
     for column, (name, mean) in enumerate(means.items(), start=1):
         figure.layout.annotations[column - 1].font.color = COLOURS[name]
@@ -150,7 +153,7 @@ def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
     figure.update_xaxes(title="expert", type="category", title_standoff=6).update_yaxes(autorange="reversed")
     figure.update_coloraxes(colorscale="Cividis", cmin=0, colorbar={"tickformat": ".0%", "thickness": 14})
     rows = (
-        f"{names[name]}: "
+        f"{EXPERTS[name]}: "
         + "; ".join(f"{group} most to {row.idxmax()}, {row.max():.0%}" for group, row in mean.iterrows())
         for name, mean in means.items()
     )
@@ -167,7 +170,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
         axis: what a gain is.
     """
     names = {"text": "text", "image": "picture"}
-    figure = make_subplots(1, len(gains), subplot_titles=[NAMES[name] for name in gains], horizontal_spacing=0.08)
+    figure = make_subplots(1, len(gains), subplot_titles=[EXPERTS[name] for name in gains], horizontal_spacing=0.08)
     low, high = min(map(np.min, gains.values())), max(map(np.max, gains.values()))
     edges = np.linspace(low, high, 31)
     said = []

@@ -222,6 +222,10 @@ class GateView(NamedTuple):
         now, before = self.ranks
         return f"Cosine to its former self: {moved}. Its rank for the shopper: {before:,} before, {now:,} now."
 
+    def __repr__(self) -> str:
+        parts = (self.item, self.verdict, self.news, *self.neighbours.values(), self.shown)
+        return "\n".join(part if isinstance(part, str) else repr(part) for part in parts if part != "")
+
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
         bars = "".join(gate_bars(*self.gates[name], name).data for name in self.gates)
