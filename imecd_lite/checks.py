@@ -3,7 +3,7 @@
 A check returns a ``Verdict`` and raises nothing of its own; what a learner's function raises stays hers to see.
 """
 
-# B batch, T tokens, D hidden, I items, K neighbours
+# B batch, T tokens, D hidden, I items, K neighbours, N experts
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from imecd_lite.encoders import mean_pool
+from imecd_lite.model import IMECD
 
 TO_DO, WRONG, RIGHT = "… Still to do:", "✗ Not quite:", "✓ Right:"
 GOOD_AUC, CHANCE_AUC = 0.8, 0.6
@@ -165,3 +166,77 @@ def check_suspicion(scores: torch.Tensor | None, misleading: np.ndarray) -> Verd
             WRONG, f"AUC {auc:.2f}, on the way to {GOOD_AUC}; cosines tell more than whether a list shares an item."
         )
     return Verdict(RIGHT, f"AUC {auc:.2f}: so often does a misleading text score above an honest one.")
+
+
+GATE_MISTAKES = {
+    "items": "your gates sum to 1 over items, not over experts.",
+    "logits": "these are the router's logits; Eq. 3 ends with a softmax over the experts.",
+    "bias": "you forgot the bias.",
+    "raw": "you used the raw ID embedding: the library normalises it first, `model.normalise(...)`.",
+    "other": "that is the gate of the other modality.",
+}
+
+
+def check_gates(gates: object, model: IMECD, modality: str = "text") -> Verdict:
+    """Are ``gates`` those of Eq. 3 (Eq. 4 for "image"), (I, N), row i - 1 for item i?"""
+    experts = model.config.num_experts
+    shape = (model.num_items, experts)
+    if gates is not None and tuple(np.shape(gates)) == (model.num_items + 1, experts):
+        return Verdict(WRONG, "one row too many: row 0 of the ID embeddings is the padding, items start at row 1.")
+    read = read_answer(gates, shape, "one gate an item, one weight an expert", "make a gate for every item by Eq. 3.")
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(GATE_MISTAKES, count):
+            if close(read, gates_with(model, modality, mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, f"{shape[0]:,} gates, and each shares out 1 among {experts} experts.")
+                return Verdict(WRONG, " And ".join(GATE_MISTAKES[mistake] for mistake in mistakes))
+    sums = read.double().sum(dim=1)  # (I,)
+    if not close(sums, torch.ones_like(sums)):
+        return Verdict(WRONG, f"a gate shares out 1 among the experts; your first item's sums to {sums[0]:.3f}.")
+    return Verdict(WRONG, "each gate sums to 1, but the weights are not the library's; is it `W e + b`?")
+
+
+@torch.no_grad()
+def gates_with(model: IMECD, modality: str, mistakes: tuple[str, ...] = ()) -> torch.Tensor:
+    """Eq. 3 or 4, (I, N), with ``mistakes`` of ``GATE_MISTAKES`` made on purpose."""
+    ids = model.item_embedding.weight[1:]  # (I, D)
+    ids = ids if "raw" in mistakes else model.normalise(ids)
+    if "other" in mistakes:
+        modality = next((name for name in model.experts if name != modality), modality)
+    gate = model.experts[modality].gate
+    logits = F.linear(ids, gate.weight, None if "bias" in mistakes else gate.bias)  # (I, N)
+    return logits if "logits" in mistakes else logits.softmax(dim=0 if "items" in mistakes else 1)
+
+
+def check_effective(answer: object, gates: np.ndarray) -> Verdict:
+    """Is ``answer`` (I,) the effective number of experts, exp of the entropy, of each gate (I, N)?"""
+    gates = torch.as_tensor(gates).double()  # (I, N)
+    items, experts = gates.shape
+    if answer is not None and np.shape(answer) == ():
+        return Verdict(WRONG, "that is one number for the whole shop; give one for each item.")
+    if answer is not None and np.shape(answer) == (experts,) and experts != items:
+        return Verdict(WRONG, "you summed over the items; sum over the experts, the last dimension.")
+    read = read_answer(answer, (items,), "one number an item", "how many experts does each item listen to?")
+    if isinstance(read, Verdict):
+        return read
+    nats = -(gates * gates.clamp(min=1e-300).log()).sum(dim=1)  # (I,)
+    if close(read, nats.exp()):
+        return Verdict(RIGHT, f"on average an item listens to {nats.exp().mean():.1f} of {experts} experts.")
+    if not read.double().isfinite().all():
+        return Verdict(WRONG, "some are not finite numbers: the logarithm of 0? An expert with weight 0 adds 0.")
+    bits = nats / np.log(2)
+    mistakes = {
+        "that is the entropy; the effective number is exp of it.": nats,
+        "that is the entropy in bits; take the natural logarithm, and then exp.": bits,
+        "you took the logarithm to base 2, but exp to base e: use one base for both.": bits.exp(),
+        "mind the sign: the entropy is *minus* the sum, so an open mind counts for more than 1.": (-nats).exp(),
+        "that is minus the entropy; turn the sign, then take exp.": -nats,
+        "that is the entropy as a share of its greatest value; take exp of the entropy itself.": nats / np.log(experts),
+        "1 / sum g² is another good measure of the same thing; here, take exp of the entropy.": 1 / (gates**2).sum(1),
+    }
+    for message, wrong in mistakes.items():
+        if close(read, wrong):
+            return Verdict(WRONG, message)
+    return Verdict(WRONG, f"the shape is right, the numbers are not; all lie between 1 and {experts}. Try a flat gate.")

@@ -277,11 +277,15 @@ class IMECD(Recommender):
         user_keys: torch.Tensor,
         seed: int = 0,
         num_inference_steps: int | None = None,
+        tables: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Eq. 19, modalities weighted and repeats biased: scores of the whole catalogue, (B, I + 1), column 0 -inf."""
+        """Eq. 19, modalities weighted and repeats biased: scores of the whole catalogue, (B, I + 1), column 0 -inf.
+
+        ``tables`` are ``item_embeddings()``, when at hand, or others to play with.
+        """
         if item_seq.ndim != 2:
             raise ValueError(f"item_seq must be (B, L), got {tuple(item_seq.shape)}")
-        tables = self.item_embeddings()
+        tables = tables or self.item_embeddings()
         scores = tables["id"].new_empty(len(item_seq), self.num_items + 1)
         for rows, chunk in length_chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)

@@ -1,6 +1,6 @@
 """Figures of the notebooks, from arrays. Each carries a text for those who don't see it: ``figure.layout.meta``."""
 
-# I items, n patches, P patch size
+# I items, N experts, n patches, P patch size
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
                 marker_color=COLOURS[name],
                 text=[f"{share:.0%}" for share in shares[name]],
                 textposition="outside",
+                cliponaxis=False,
                 hovertemplate="%{y:.1%}<extra>" + NAMES[name] + "</extra>",
             )
             for name in shares
@@ -122,4 +123,95 @@ def finish(figure: go.Figure, alt: str) -> go.Figure:
         legend={"orientation": "h", "y": -0.1, "itemsizing": "constant"},
         font_size=14,
         meta={"alt": alt},
+    )
+
+
+EXPERTS = {"text": "The text's experts", "image": "The picture's experts"}
+
+
+def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
+    """Heatmaps side by side on one scale, one a modality: how much the items of each row listen to each expert.
+
+    Args:
+        means: by modality, the mean gate of each group of items: rows groups, columns experts.
+    """
+    figure = make_subplots(
+        1, len(means), subplot_titles=[EXPERTS[name] for name in means], shared_yaxes=True, horizontal_spacing=0.04
+    )
+    for column, (name, mean) in enumerate(means.items(), start=1):
+        figure.layout.annotations[column - 1].font.color = COLOURS[name]
+        trace = go.Heatmap(
+            x=[str(expert) for expert in mean.columns],
+            y=list(mean.index),
+            z=mean.round(3).to_numpy(),
+            texttemplate="%{z:.0%}",
+            textfont_size=11,
+            coloraxis="coloraxis",
+            hovertemplate="%{y}, expert %{x}: %{z:.1%}<extra></extra>",
+        )
+        figure.add_trace(trace, 1, column)
+    figure.update_xaxes(title="expert", type="category", title_standoff=6).update_yaxes(autorange="reversed")
+    figure.update_coloraxes(colorscale="Cividis", cmin=0, colorbar={"tickformat": ".0%", "thickness": 14})
+    rows = (
+        f"{EXPERTS[name]}: "
+        + "; ".join(f"{group} most to {row.idxmax()}, {row.max():.0%}" for group, row in mean.iterrows())
+        for name, mean in means.items()
+    )
+    finish(figure.update_layout(title=title), f"{title} {'. '.join(rows)}.")
+    return figure.update_layout(height=460, margin={"l": 80, "t": 90, "b": 60})
+
+
+def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], title: str, axis: str) -> go.Figure:
+    """Histograms side by side, one a modality: the gains of items whose text or picture is honest, and of the others.
+
+    Args:
+        gains: by modality, (I,).
+        misled: by modality, (I,) bool.
+        axis: what a gain is.
+    """
+    names = {"text": "text", "image": "picture"}
+    figure = make_subplots(1, len(gains), subplot_titles=[EXPERTS[name] for name in gains], horizontal_spacing=0.08)
+    low, high = min(map(np.min, gains.values())), max(map(np.max, gains.values()))
+    edges = np.linspace(low, high, 31)
+    said = []
+    for column, (name, gain) in enumerate(gains.items(), start=1):
+        figure.layout.annotations[column - 1].font.color = COLOURS[name]
+        groups = {f"{names[name]} honest": ~misled[name], f"{names[name]} misleads": misled[name]}
+        for (label, rows), colour in zip(groups.items(), ("#b0b0b0", COLOURS[name]), strict=True):
+            shares = np.histogram(gain[rows], edges)[0] / max(rows.sum(), 1)
+            trace = go.Bar(
+                x=((edges[:-1] + edges[1:]) / 2).round(3),
+                y=shares.round(4),
+                width=edges[1] - edges[0],
+                name=label,
+                marker={"color": colour, "line_width": 0},
+                opacity=0.7,
+                hovertemplate="%{x:.2f}: %{y:.1%}<extra>" + label + "</extra>",
+            )
+            figure.add_trace(trace, 1, column)
+            said.append(f"{label}: median {np.median(gain[rows]) if rows.any() else np.nan:.2f}")
+    figure.update_xaxes(title=axis, title_standoff=6).update_yaxes(tickformat=".0%")
+    finish(figure.update_layout(title=title, barmode="overlay"), f"{title} {axis}. {'; '.join(said)}.")
+    return figure.update_layout(height=460, margin={"t": 90, "b": 60}, legend_y=-0.2)
+
+
+def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
+    """A gate (N,) of "text" or "image" as a bar for each expert; a black line marks where it was before, ``former``."""
+    subject = {"text": "text", "image": "picture"}[modality]
+    lines = "".join(
+        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;height:17px">'
+        f'<span style="width:54px;text-align:right">expert {n + 1}</span>'
+        '<span style="position:relative;flex:1;height:11px;background:#88888833">'
+        f'<span style="position:absolute;left:0;top:0;bottom:0;width:{now:.1%};background:{COLOURS[modality]}"></span>'
+        f'<span style="position:absolute;left:calc({then:.1%} - 1px);top:-2px;bottom:-2px;width:2px;'
+        'background:currentColor"></span></span>'
+        f'<span style="width:36px;text-align:right">{now:.0%}</span></div>'
+        for n, (now, then) in enumerate(zip(gate, former, strict=True))
+    )
+    said = ", ".join(
+        f"expert {n + 1} {now:.0%}, before {then:.0%}" for n, (now, then) in enumerate(zip(gate, former, strict=True))
+    )
+    return HTML(
+        f'<div role="img" aria-label="The gate of the {subject}: {said}" style="width:260px">'
+        f'<div style="font-weight:600;color:{COLOURS[modality]}">the {subject}’s gate</div>{lines}</div>'
     )

@@ -1,21 +1,25 @@
 """Widgets of the notebooks: thin, every callback a function of the library that a test can call."""
 
-# I items, D size of a space
+# I items, D size of a space, N experts
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
+from imecd_lite.counterfactual import scores_before_last, what_if
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
+from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD, Recommender
-from imecd_lite.plots import COLOURS, NAMES
+from imecd_lite.plots import COLOURS, NAMES, gate_bars
 from imecd_lite.recommend import score_history
 from imecd_lite.shelf import Shelf, make_shelf
 from imecd_lite.spaces import item_spaces, nearest
@@ -195,3 +199,142 @@ def neighbour_explorer(
     item.observe(show, "value")
     show()
     return Panel([among, item, page])
+
+
+MODALITY_WORDS = {"id": "ID", "text": "text", "image": "picture"}
+LABELLED = {"description_width": "90px"}
+
+
+class GateView(NamedTuple):
+    """An item as it would be with another's ID or without an expert, beside what it is."""
+
+    item: Shelf  # and whose ID it has, if another's
+    verdict: str  # whether its text or its picture misleads, and whom; empty where nobody knows
+    gates: dict[str, tuple[np.ndarray, np.ndarray]]  # "text" and "image": its gate (N,), now and before
+    cosines: dict[str, float]  # by modality, of its representation to its former self
+    neighbours: dict[str, Shelf]  # "text" and "image", after the experts
+    ranks: tuple[int, int]  # of the item for the shopper, now and before
+    shown: Shelf
+
+    @property
+    def news(self) -> str:
+        """How far it has moved, in a sentence."""
+        moved = ", ".join(f"{MODALITY_WORDS[name]} {cosine:.2f}" for name, cosine in self.cosines.items())
+        now, before = self.ranks
+        return f"Cosine to its former self: {moved}. Its rank for the shopper: {before:,} before, {now:,} now."
+
+    def __repr__(self) -> str:
+        parts = (self.item, self.verdict, self.news, *self.neighbours.values(), self.shown)
+        return "\n".join(part if isinstance(part, str) else repr(part) for part in parts if part != "")
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        bars = "".join(gate_bars(*self.gates[name], name).data for name in self.gates)
+        columns = "".join(
+            f'<div style="border-top:4px solid {COLOURS[name]}">{shelf._repr_html_()}</div>'
+            for name, shelf in self.neighbours.items()
+        )
+        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px"
+        row = "display:flex;flex-wrap:wrap;gap:24px;align-items:center"
+        return (
+            f'<div style="{row}">{self.item._repr_html_()}{bars}</div>'
+            f"<p>{html.escape(self.verdict)}</p><p><b>{html.escape(self.news)}</b></p>"
+            f'<div style="{grid}">{columns}</div>{self.shown._repr_html_()}'
+        )
+
+
+def view_gates(
+    model: IMECD,
+    dataset: Dataset,
+    item: int,
+    id_of: int | None = None,
+    muted: Sequence[int] = (),
+    user: int = 0,
+    truth: pd.DataFrame | None = None,
+    top_k: int = 6,
+    num_inference_steps: int | None = 8,
+) -> GateView:
+    """Item number ``item``, 1 ... I, as it is and as it would be.
+
+    Args:
+        model: in eval mode, with experts.
+        id_of: the item whose ID it gets; None for its own.
+        muted: experts 0 ... N - 1 that no item may listen to.
+        user: the shopper, by number, before whose last purchase the items are ranked.
+        truth: row i - 1 says what was planted in item i, ``read_truth(dataset)["items"]``.
+        top_k: neighbours and recommendations shown.
+        num_inference_steps: reverse steps; T when None, and slower.
+    """
+    if not model.experts:
+        raise InputError(
+            "This model has no experts to listen to; it was made with use_experts set to False or ids only."
+        )
+    before, now = what_if(model), what_if(model, item, id_of, muted)
+    scores = [scores_before_last(model, dataset, user, tables, num_inference_steps) for _, tables in (now, before)]
+    ranks = tuple(int((score >= score[item]).sum()) for score in scores)
+    best = scores[0].topk(min(top_k, dataset.num_items)).indices.tolist()
+    kinds = None if truth is None else truth["kind"].to_numpy()
+    neighbours = {}
+    for name in now.gates:
+        found = nearest(now.tables[name][1:], torch.tensor([item]), top_k)[0].tolist()
+        notes = None if kinds is None else [kinds[other - 1] for other in found]
+        neighbours[name] = make_shelf(dataset, found, f"{NAMES[name]}, after the experts: its neighbours", notes)
+    cards, notes = ([item], ["the item"]) if id_of in (None, item) else ([item, id_of], ["the item", "with the ID of"])
+    return GateView(
+        make_shelf(dataset, cards, notes=notes),
+        "" if truth is None else tell_misleading(truth.iloc[item - 1]),
+        {name: tuple(side.gates[name][item - 1].cpu().numpy() for side in (now, before)) for name in now.gates},
+        {
+            name: float(F.cosine_similarity(table[item], before.tables[name][item], 0))
+            for name, table in now.tables.items()
+        },
+        neighbours,
+        ranks,
+        make_shelf(
+            dataset,
+            best,
+            f"What {dataset.user_ids[user]} would be shown before her last purchase",
+            [str(k + 1) for k in range(len(best))],
+            item,
+        ),
+    )
+
+
+def gate_explorer(
+    model: IMECD, dataset: Dataset, item_id: str | None = None, user_id: str | None = None, top_k: int = 6
+) -> Panel:
+    """Pick an item, give it another's ID or mute an expert, and see what it does to the item and to a shopper.
+
+    Args:
+        model: in eval mode, with experts.
+        item_id: what is shown first; the first of all when None.
+        user_id: whose recommendations are shown first; the first of all when None.
+        top_k: neighbours and recommendations shown.
+    """
+    truth, count = read_truth(dataset).get("items"), dataset.num_items
+    start = dataset.item_ids.index(item_id) + 1 if item_id else 1
+    first = dataset.user_ids.index(user_id) + 1 if user_id else 1
+    item = ipywidgets.IntSlider(start, 1, count, description="item", layout=WIDE, style=LABELLED)
+    id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", layout=WIDE, style=LABELLED)
+    experts = (
+        [(f"expert {n + 1}", (n,)) for n in range(model.config.num_experts)] if model.config.num_experts > 1 else []
+    )
+    muted = ipywidgets.Dropdown(options=[("nobody", ()), *experts], description="mute", style=LABELLED)
+    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", layout=WIDE, style=LABELLED)
+    page = ipywidgets.HTML()
+
+    def show(_=None) -> None:
+        view = view_gates(model, dataset, item.value, id_of.value, muted.value, shopper.value - 1, truth, top_k)
+        page.value = view._repr_html_()
+
+    def change_item(change) -> None:
+        id_of.unobserve(show, "value")  # one picture a move, not two
+        id_of.value = change.new
+        id_of.observe(show, "value")
+        show()
+
+    item.observe(change_item, "value")
+    for control in (id_of, muted, shopper):
+        control.observe(show, "value")
+    show()
+    return Panel([item, id_of, muted, shopper, page])

@@ -1,20 +1,26 @@
 """The checks of exercises: the right answer passes, the stub is told what to do, each mistake gets its own message."""
 
+import math
 import re
 from itertools import combinations
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from imecd_lite.checks import (
+    GATE_MISTAKES,
     NEAREST_MISTAKES,
     RIGHT,
     TO_DO,
     WRONG,
+    check_effective,
+    check_gates,
     check_nearest,
     check_pooling,
     check_suspicion,
+    gates_with,
     made_vectors,
     nearest_with,
 )
@@ -132,3 +138,72 @@ def test_what_a_learners_function_raises_is_hers_to_see():
 def assert_wrong(verdict, message):
     assert not verdict.passed and verdict.state == WRONG
     assert re.search(message, verdict.message), verdict
+
+
+MODEL = tiny.tiny_model(**tiny.DEFAULTS)
+GATES = MODEL.route("text").routing_weights.detach()  # (I, N)
+
+
+def effective(gates):
+    return torch.tensor([math.exp(-sum(g * math.log(g) for g in gate)) for gate in gates.tolist()])
+
+
+def test_the_right_gates_and_their_effective_numbers_pass():
+    for modality in ("text", "image"):
+        assert check_gates(MODEL.route(modality).routing_weights, MODEL, modality).passed
+    assert check_gates(GATES.numpy(), MODEL).passed
+    verdict = check_effective(effective(GATES), GATES.numpy())
+    assert verdict.passed and f"of {MODEL.config.num_experts} experts" in verdict.message
+
+
+def test_an_expert_without_any_weight_counts_for_nothing():
+    assert check_effective([1.0, 2.0, 3.0], np.array([[1, 0, 0], [0.5, 0.5, 0], [1 / 3] * 3])).passed
+
+
+def test_the_stubs_of_the_gates_are_told_what_to_do():
+    for verdict in (check_gates(None, MODEL), check_effective(None, GATES.numpy())):
+        assert verdict.state == TO_DO
+
+
+@pytest.mark.parametrize("mistake", GATE_MISTAKES)
+def test_each_mistake_of_the_gates_has_its_message(mistake):
+    verdict = check_gates(gates_with(MODEL, "text", (mistake,)), MODEL)
+    assert verdict.state == WRONG and verdict.message == GATE_MISTAKES[mistake]
+
+
+def test_two_mistakes_of_the_gates_are_both_named():
+    verdict = check_gates(gates_with(MODEL, "text", ("bias", "raw")), MODEL)
+    assert "you forgot the bias. And you used the raw ID" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda gates: torch.cat([gates[:1], gates]), "row 0 of the ID embeddings is the padding"),
+        (lambda gates: gates.T, r"the shape is \(3, 13\); it should be \(13, 3\), one gate an item"),
+        (lambda gates: 2 * gates, "your first item's sums to 2.000"),
+        (lambda gates: gates.flip(0), "each gate sums to 1, but"),
+    ],
+)
+def test_other_wrong_gates(wrong, message):
+    assert_wrong(check_gates(wrong(GATES), MODEL), message)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda gates: effective(gates).log(), "that is the entropy; the effective number is exp of it"),
+        (lambda gates: effective(gates).log2(), "in bits"),
+        (lambda gates: effective(gates).log2().exp(), "one base for both"),
+        (lambda gates: 1 / effective(gates), "mind the sign"),
+        (lambda gates: -effective(gates).log(), "minus the entropy; turn the sign"),
+        (lambda gates: effective(gates).log() / math.log(3), "a share of its greatest value"),
+        (lambda gates: 1 / gates.square().sum(dim=1), "another good measure"),
+        (lambda gates: effective(gates).mean(), "one number for the whole shop"),
+        (lambda gates: gates.sum(dim=0), "you summed over the items"),
+        (lambda gates: effective(gates) * torch.nan, "the logarithm of 0"),
+        (lambda gates: effective(gates) + 1, "all lie between 1 and 3"),
+    ],
+)
+def test_mistakes_of_effective_numbers(wrong, message):
+    assert_wrong(check_effective(wrong(GATES), GATES.numpy()), message)

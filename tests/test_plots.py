@@ -6,9 +6,20 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
-from imecd_lite.plots import COLOURS, MARKS, patch_grid, plot_maps, plot_shares, token_strip
+from imecd_lite.plots import (
+    COLOURS,
+    MARKS,
+    gate_bars,
+    patch_grid,
+    plot_gains,
+    plot_maps,
+    plot_routing,
+    plot_shares,
+    token_strip,
+)
 
 MAPS = {name: np.arange(8.0).reshape(4, 2) + shift for shift, name in enumerate(COLOURS)}
 GROUPS = np.array(list(MARKS))
@@ -55,3 +66,36 @@ def test_patches_stand_in_reading_order_with_a_gap():
 def test_tokens_show_their_spaces_and_are_no_markup():
     strip = token_strip(["<s>", "ĠToy"]).data
     assert "&lt;s&gt;" in strip and "·Toy" in strip and "<s>" not in strip
+
+
+def test_heatmaps_share_one_scale_and_say_each_group_s_favourite():
+    mean = pd.DataFrame([[0.25, 0.75], [0.6, 0.4]], index=["plush", "games"], columns=[1, 2])
+    figure = plot_routing({"text": mean, "image": 1 - mean}, "Who listens?")
+    assert [trace.z.tolist() for trace in figure.data] == [mean.to_numpy().tolist(), (1 - mean).to_numpy().tolist()]
+    assert {trace.coloraxis for trace in figure.data} == {"coloraxis"} and figure.layout.coloraxis.cmin == 0
+    assert figure.layout.meta["alt"] == (
+        "Who listens? The text's experts: plush most to 2, 75%; games most to 1, 60%. "
+        "The picture's experts: plush most to 1, 75%; games most to 2, 60%."
+    )
+
+
+def test_histograms_of_gains_are_shares_of_each_group():
+    gains = {"text": np.array([0.0, 0.1, 0.2, 0.9, 1.0])}
+    figure = plot_gains(gains, {"text": gains["text"] > 0.5}, "Nearer?", "gain")
+    honest, misled = figure.data
+    assert misled.marker.color == COLOURS["text"]
+    assert sum(honest.y) == pytest.approx(1, abs=1e-3) and sum(misled.y) == 1
+    assert max(x for x, y in zip(honest.x, honest.y, strict=True) if y) < 0.25 < 0.85
+    assert min(x for x, y in zip(misled.x, misled.y, strict=True) if y) > 0.85
+    assert figure.layout.meta["alt"] == "Nearer? gain. text honest: median 0.10; text misleads: median 0.95."
+
+
+def test_where_nobody_is_misled_there_is_still_a_histogram():
+    figure = plot_gains({"text": np.ones(3)}, {"text": np.zeros(3, dtype=bool)}, "Nearer?", "gain")
+    assert sum(figure.data[0].y) == pytest.approx(1, abs=1e-3) and sum(figure.data[1].y) == 0
+
+
+def test_bars_of_a_gate_can_be_read_out():
+    bars = gate_bars(np.array([0.25, 0.75]), np.array([1.0, 0.0]), "image").data
+    assert 'aria-label="The gate of the picture: expert 1 25%, before 100%, expert 2 75%, before 0%"' in bars
+    assert "width:25.0%" in bars and "calc(100.0% - 1px)" in bars and COLOURS["image"] in bars

@@ -8,11 +8,20 @@ import pytest
 import tiny
 import torch
 
+from imecd_lite.checkpoint import load_checkpoint
 from imecd_lite.config import BUNDLED_DATA
 from imecd_lite.dataset import load_dataset
-from imecd_lite.encoders import Features
+from imecd_lite.encoders import Features, load_features
+from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD
-from imecd_lite.widgets import neighbour_explorer, shopper_explorer, view_neighbours, view_shopper
+from imecd_lite.widgets import (
+    gate_explorer,
+    neighbour_explorer,
+    shopper_explorer,
+    view_gates,
+    view_neighbours,
+    view_shopper,
+)
 
 DATASET = tiny.tiny_dataset()
 TRUTH = pd.DataFrame(
@@ -188,4 +197,99 @@ def test_a_move_through_the_shop_takes_less_than_150_milliseconds():
         seconds.append(time.process_time() - start)
         sizes.append(len(page.value))
     assert np.median(seconds) < 0.15, "though its pictures are seen for the first time"
+    assert max(sizes) < 200_000
+
+
+MODEL = tiny.tiny_model(**tiny.DEFAULTS).float().eval()
+
+
+def test_an_item_as_it_is_has_not_moved():
+    view = view_gates(MODEL, DATASET, 4, user=2, truth=TRUTH, top_k=3)
+    for name, (now, before) in view.gates.items():
+        assert now.tolist() == before.tolist() == MODEL.route(name).routing_weights[3].tolist()
+    assert list(view.cosines.values()) == pytest.approx([1, 1, 1])
+    assert view.ranks[0] == view.ranks[1]
+    assert [card.item_id for card in view.item.cards] == ["item 4"]
+    assert "former self: ID 1.00, text 1.00, picture 1.00. Its rank for the shopper:" in view.news
+    assert [len(shelf.cards) for shelf in (*view.neighbours.values(), view.shown)] == [3, 3, 3]
+
+
+def test_with_another_s_id_gate_representation_and_rank_are_those_of_the_changed_model():
+    changed = tiny.tiny_model(**tiny.DEFAULTS).float().eval()
+    changed.item_embedding.weight.data[4] = changed.item_embedding.weight.data[9]
+    view = view_gates(MODEL, DATASET, 4, id_of=9, user=2, top_k=3, num_inference_steps=None)
+    tables, former = changed.item_embeddings(), MODEL.item_embeddings()
+    history, key = torch.as_tensor(DATASET.sequences[2][:-1]), torch.as_tensor(DATASET.user_keys[2:3])
+    for rank, model in zip(view.ranks, (changed, MODEL), strict=True):
+        scores = model.full_sort_predict(history[None, -DATASET.max_length :], key)[0]
+        assert rank == int((scores >= scores[4]).sum())
+    for name, shelf in view.neighbours.items():
+        assert view.gates[name][0] == pytest.approx(changed.route(name).routing_weights[3].tolist(), abs=1e-6)
+        unit = tables[name][1:] / tables[name][1:].norm(dim=1, keepdim=True)
+        order = [i + 1 for i in (unit @ unit[3]).argsort(descending=True).tolist() if i != 3]
+        assert [card.item_id for card in shelf.cards] == [f"item {i}" for i in order[:3]]
+        cosine = torch.nn.functional.cosine_similarity(tables[name][4], former[name][4], dim=0)
+        assert view.cosines[name] == pytest.approx(cosine.item(), abs=1e-5) and cosine < 0.999
+    assert [card.note for card in view.item.cards] == ["the item", "with the ID of"]
+
+
+def test_a_model_without_experts_is_refused():
+    with pytest.raises(InputError, match="no experts"):
+        view_gates(tiny.tiny_model(use_experts=False), DATASET, 1)
+
+
+def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(planted):
+    item, id_of, muted, shopper, page = gate_explorer(MODEL, DATASET, "item 3", "user 1", top_k=50).children
+    assert (item.value, id_of.value, shopper.value, muted.value) == (3, 3, 2, ())
+    drawn = []
+    page.observe(lambda change: drawn.append(change.new), "value")
+    id_of.value = 13
+    assert len(drawn) == 1 and page.value.count("with the ID of") == 1
+    for n, choice in enumerate(muted.options[1:]):
+        muted.value = choice[1]
+        assert page.value.count(f"expert {n + 1} 0%") == 2
+    assert len(drawn) == 1 + MODEL.config.num_experts
+    item.value = 1
+    assert id_of.value == 1, "another item starts with its own ID"
+    assert len(drawn) == 2 + MODEL.config.num_experts and "with the ID of" not in page.value
+    for control in (item, id_of, shopper):
+        for number in (control.min, control.max):
+            control.value = number
+            assert page.value.count("after the experts") == 2
+    assert f"user {DATASET.num_users - 1}" in page.value
+
+
+def test_markup_from_the_data_stays_text_in_the_gate_explorer(planted):
+    *_, page = gate_explorer(MODEL, DATASET, "item 3").children
+    assert "&lt;blocks&gt;" in page.value and "<blocks>" not in page.value
+
+
+def test_a_single_expert_cannot_be_muted():
+    _, _, muted, *_ = gate_explorer(tiny.tiny_model(num_experts=1), DATASET).children
+    assert muted.options == (("nobody", ()),)
+
+
+def test_views_of_gates_are_saved_in_words():
+    assert repr(gate_explorer(MODEL, DATASET)) == (
+        "[widget: item, has the ID of, mute, shopper; run the notebook to move it]"
+    )
+    text = repr(view_gates(MODEL, DATASET, 4, top_k=2))
+    assert text.startswith("Shelf:") and "Cosine to its former self" in text and "array" not in text
+
+
+def test_a_move_of_the_gates_takes_less_than_200_milliseconds():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    features = load_features(shop)
+    model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, features)
+    _, id_of, *_, page = gate_explorer(model, shop, "T0869", "U0042").children
+    seconds, sizes = [], []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # process time counts every thread
+    for number in range(2, 22):
+        start = time.process_time()  # others may use the machine
+        id_of.value = number
+        seconds.append(time.process_time() - start)
+        sizes.append(len(page.value))
+    torch.set_num_threads(threads)
+    assert np.median(seconds) < 0.2, "though its pictures are seen for the first time"
     assert max(sizes) < 200_000

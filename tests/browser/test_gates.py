@@ -1,0 +1,68 @@
+"""Notebook 02 in a real JupyterLab: heatmaps are drawn, exercises wait, and a swapped ID moves gate and neighbours."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+
+def alts(part) -> list[str]:
+    return part.locator("img").evaluate_all("images => images.map(image => image.alt)")
+
+
+def gates(explorer) -> list[str]:
+    """Both gates as they are read out."""
+    return explorer.locator('[role="img"]').evaluate_all("bars => bars.map(bar => bar.getAttribute('aria-label'))")
+
+
+def row(explorer, description: str):
+    return explorer.locator(".widget-slider", has=explorer.page.get_by_text(description, exact=True))
+
+
+def test_heatmaps_are_drawn_and_the_explorer_swaps_ids_and_mutes_experts(open_notebook):
+    lab = open_notebook("02_expert_gates.ipynb")
+    lab.run_all()
+    page = lab.page
+    expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(3)
+    assert page.locator(".js-plotly-plot").first.locator(".heatmaplayer image").count() == 2
+    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 2
+    drawn = page.locator(".jp-OutputArea img[alt]").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert len(drawn) >= 1 + 3 * 6 + 20 + 19 and all(drawn), "a picture is missing"
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+    lab.screenshot("02_expert_gates_heatmap")
+
+    explorer = page.locator(".jp-OutputArea .widget-vbox").first
+    explorer.scroll_into_view_if_needed()
+    expect(explorer).to_contain_text("text 1.00, picture 1.00")
+    lab.screenshot("02_expert_gates")
+    pictures, read_out = alts(explorer), gates(explorer)
+    assert len(pictures) == 1 + 3 * 6 and len(read_out) == 2
+
+    row(explorer, "has the ID of").locator(".noUi-handle").focus()
+    page.keyboard.press("Home")
+    expect(row(explorer, "has the ID of").locator(".widget-readout")).to_have_text("1")
+    expect(explorer).to_contain_text("with the ID of")
+    expect(explorer).not_to_contain_text("text 1.00")
+    assert all(now != before for now, before in zip(gates(explorer), read_out, strict=True))
+    swapped = alts(explorer)
+    assert len(swapped) == len(pictures) + 1, "the giver of the ID is shown, and nothing piles up"
+    assert swapped[2:8] != pictures[1:7] and swapped[8:14] != pictures[7:13], "its neighbours move"
+    lab.screenshot("02_expert_gates_swapped")
+
+    explorer.locator("select").select_option("expert 3")
+    for bars in explorer.locator('[role="img"]').all():
+        expect(bars).to_have_attribute("aria-label", re.compile(r"expert 3 0%, before"))
+    explorer.locator("select").select_option("nobody")
+
+    row(explorer, "item").locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    expect(row(explorer, "has the ID of").locator(".widget-readout")).to_have_text("870")
+    expect(explorer).to_contain_text("text 1.00, picture 1.00")
+    assert len(alts(explorer)) == len(pictures)
+
+    row(explorer, "shopper").locator(".noUi-handle").focus()
+    page.keyboard.press("End")
+    expect(explorer).to_contain_text("What U3000 would be shown")
+    lab.screenshot("02_expert_gates_moved")
