@@ -311,6 +311,8 @@ def gate_explorer(
         user_id: whose recommendations are shown first; the first of all when None.
         top_k: neighbours and recommendations shown.
     """
+    from imecd_lite.diagnostics import read_truth  # loads scikit-learn, which other widgets can do without
+
     truth, count = read_truth(dataset).get("items"), dataset.num_items
     start = dataset.item_ids.index(item_id) + 1 if item_id else 1
     first = dataset.user_ids.index(user_id) + 1 if user_id else 1
