@@ -40,6 +40,7 @@ _MODULE_OF = {
     "make_shelf": "shelf",
     "shopper_explorer": "widgets",
     "neighbour_explorer": "widgets",
+    "gate_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

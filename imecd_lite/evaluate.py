@@ -211,8 +211,14 @@ def compare_runs(
     difference = means.mean() - base
     return {
         "metric": metric,
-        **{"mean": means.mean(), "least": means.min(), "greatest": means.max()},
-        **{"other_mean": base, "other_least": other_means.min(), "other_greatest": other_means.max()},
-        **{"difference": difference, "difference_interval": interval},
-        **{"relative": difference / base, "relative_interval": tuple(bound / base for bound in interval)},
+        "mean": means.mean(),
+        "least": means.min(),
+        "greatest": means.max(),
+        "other_mean": base,
+        "other_least": other_means.min(),
+        "other_greatest": other_means.max(),
+        "difference": difference,
+        "difference_interval": interval,
+        "relative": difference / base,
+        "relative_interval": tuple(bound / base for bound in interval),
     }

@@ -159,7 +159,7 @@ class IMECD(Recommender):
         config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
         chunks = length_chunks(batch.item_seq)
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
-        seen = seen_items(batch.item_seq, self.num_items)[:, 1:]  # (B, I)
+        seen = seen_items(batch.item_seq, self.num_items)[:, 1:] if config.repeat_bias else None  # (B, I)
         total, terms, chosen = torch.zeros((), device=device), {}, {}
         for m, name in enumerate(self.modalities):
             table = tables[name]
@@ -179,7 +179,7 @@ class IMECD(Recommender):
             x_t = self.schedule.add_noise(start, noise, timesteps)
             pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
             logits = torch.cat([*passes, pred_original]) @ table[1:].T * self.score_scale  # (B or 2B, I)
-            if self.repeat_bias is not None:
+            if seen is not None:
                 logits = logits + REPEAT_SCALE * self.repeat_bias[m] * seen.repeat(len(passes) + 1, 1)
             targets = (batch.pos_items - 1).repeat(len(passes) + 1)
             losses = {
@@ -196,14 +196,13 @@ class IMECD(Recommender):
                 losses["match"] = F.cross_entropy(torch.cat([output.logits for _, output in quantised]), nearest)
                 total = total + config.lambda_match * losses["match"]
             if name in self.experts and self.groups is not None:
-                losses["gate"] = self.gate_loss(name)
+                losses["gate"] = self.gate_loss(name, tables["id"][1:].detach())
                 total = total + config.lambda_gate * losses["gate"]
             terms.update({f"{name}/{term}": value.detach() for term, value in losses.items()})
         return LossOutput(total, terms, chosen)
 
-    def gate_loss(self, modality: str) -> torch.Tensor:
-        """How far the gate is from naming each item's group; 0 until there are groups. The ID embeddings stay put."""
-        ids = self.normalise(self.item_embedding.weight[1:]).detach()  # (I, D)
+    def gate_loss(self, modality: str, ids: torch.Tensor) -> torch.Tensor:
+        """How far the gate is from naming the group of each item by its ID (I, D); 0 until there are groups."""
         if not self.groups.formed:
             return ids.new_zeros(())
         return F.cross_entropy(self.experts[modality].gate(ids), self.groups.nearest(ids))

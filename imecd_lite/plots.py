@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 COLOURS = {"text": "#d55e00", "image": "#009e73", "id": "#0072b2"}
 """One a modality, the same through the series; told apart by the colour-blind too."""
+WORDS = {"id": "ID", "text": "text", "image": "picture"}
 NAMES = {"text": "By text", "image": "By picture", "id": "By behaviour (ID)"}
 ELSE = "all the rest"
 MARKS = {
@@ -169,14 +170,13 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
         misled: by modality, (I,) bool.
         axis: what a gain is.
     """
-    names = {"text": "text", "image": "picture"}
     figure = make_subplots(1, len(gains), subplot_titles=[EXPERTS[name] for name in gains], horizontal_spacing=0.08)
     low, high = min(map(np.min, gains.values())), max(map(np.max, gains.values()))
     edges = np.linspace(low, high, 31)
     said = []
     for column, (name, gain) in enumerate(gains.items(), start=1):
         figure.layout.annotations[column - 1].font.color = COLOURS[name]
-        groups = {f"{names[name]} honest": ~misled[name], f"{names[name]} misleads": misled[name]}
+        groups = {f"{WORDS[name]} honest": ~misled[name], f"{WORDS[name]} misleads": misled[name]}
         for (label, rows), colour in zip(groups.items(), ("#b0b0b0", COLOURS[name]), strict=True):
             shares = np.histogram(gain[rows], edges)[0] / max(rows.sum(), 1)
             trace = go.Bar(
@@ -197,7 +197,6 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
 
 def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
     """A gate (N,) of "text" or "image" as a bar for each expert; a black line marks where it was before, ``former``."""
-    subject = {"text": "text", "image": "picture"}[modality]
     lines = "".join(
         '<div style="display:flex;align-items:center;gap:6px;font-size:12px;height:17px">'
         f'<span style="width:54px;text-align:right">expert {n + 1}</span>'
@@ -212,6 +211,6 @@ def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
         f"expert {n + 1} {now:.0%}, before {then:.0%}" for n, (now, then) in enumerate(zip(gate, former, strict=True))
     )
     return HTML(
-        f'<div role="img" aria-label="The gate of the {subject}: {said}" style="width:260px">'
-        f'<div style="font-weight:600;color:{COLOURS[modality]}">the {subject}’s gate</div>{lines}</div>'
+        f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="width:260px">'
+        f'<div style="font-weight:600;color:{COLOURS[modality]}">the {WORDS[modality]}’s gate</div>{lines}</div>'
     )

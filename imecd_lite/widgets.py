@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ipywidgets
@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from imecd_lite.counterfactual import scores_before_last, what_if
+from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD, Recommender
-from imecd_lite.plots import COLOURS, NAMES, gate_bars
+from imecd_lite.plots import COLOURS, NAMES, WORDS, gate_bars
 from imecd_lite.recommend import score_history
 from imecd_lite.shelf import Shelf, make_shelf
 from imecd_lite.spaces import item_spaces, nearest
@@ -34,6 +34,14 @@ class Panel(ipywidgets.VBox):
     def __repr__(self) -> str:
         names = [child.description for child in self.children if getattr(child, "description", "")]
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
+
+
+def set_quietly(control: ipywidgets.Widget, show: Callable, **traits: int) -> None:
+    """Set traits of a control, in their order, without ``show`` hearing of it: one picture a move, not two."""
+    control.unobserve(show, "value")
+    for name, value in traits.items():
+        setattr(control, name, value)
+    control.observe(show, "value")
 
 
 class ShopperView(NamedTuple):
@@ -96,9 +104,7 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
 
     def change_shopper(change) -> None:
         length = int(dataset.lengths[change.new - 1])
-        bought.unobserve(show, "value")  # one picture a move, not two
-        bought.max, bought.value = length, length - 1
-        bought.observe(show, "value")
+        set_quietly(bought, show, max=length, value=length - 1)
         show()
 
     shopper.observe(change_shopper, "value")
@@ -190,9 +196,7 @@ def neighbour_explorer(
         )
 
     def change_group(_) -> None:
-        item.unobserve(show, "value")  # one picture a move, not two
-        item.value, item.max = 1, len(groups[among.value])
-        item.observe(show, "value")
+        set_quietly(item, show, value=1, max=len(groups[among.value]))
         show()
 
     among.observe(change_group, "value")
@@ -201,7 +205,6 @@ def neighbour_explorer(
     return Panel([among, item, page])
 
 
-MODALITY_WORDS = {"id": "ID", "text": "text", "image": "picture"}
 LABELLED = {"description_width": "90px"}
 
 
@@ -219,7 +222,7 @@ class GateView(NamedTuple):
     @property
     def news(self) -> str:
         """How far it has moved, in a sentence."""
-        moved = ", ".join(f"{MODALITY_WORDS[name]} {cosine:.2f}" for name, cosine in self.cosines.items())
+        moved = ", ".join(f"{WORDS[name]} {cosine:.2f}" for name, cosine in self.cosines.items())
         now, before = self.ranks
         return f"Cosine to its former self: {moved}. Its rank for the shopper: {before:,} before, {now:,} now."
 
@@ -253,6 +256,7 @@ def view_gates(
     truth: pd.DataFrame | None = None,
     top_k: int = 6,
     num_inference_steps: int | None = 8,
+    before: WhatIf | None = None,
 ) -> GateView:
     """Item number ``item``, 1 ... I, as it is and as it would be.
 
@@ -264,12 +268,13 @@ def view_gates(
         truth: row i - 1 says what was planted in item i, ``read_truth(dataset)["items"]``.
         top_k: neighbours and recommendations shown.
         num_inference_steps: reverse steps; T when None, and slower.
+        before: ``what_if(model)``, when at hand.
     """
     if not model.experts:
         raise InputError(
             "This model has no experts to listen to; it was made with use_experts set to False or ids only."
         )
-    before, now = what_if(model), what_if(model, item, id_of, muted)
+    before, now = before or what_if(model), what_if(model, item, id_of, muted)
     scores = [scores_before_last(model, dataset, user, tables, num_inference_steps) for _, tables in (now, before)]
     ranks = tuple(int((score >= score[item]).sum()) for score in scores)
     best = scores[0].topk(min(top_k, dataset.num_items)).indices.tolist()
@@ -325,14 +330,15 @@ def gate_explorer(
     shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", layout=WIDE, style=LABELLED)
     page = ipywidgets.HTML()
 
+    before = what_if(model) if model.experts else None
+
     def show(_=None) -> None:
-        view = view_gates(model, dataset, item.value, id_of.value, muted.value, shopper.value - 1, truth, top_k)
+        chosen = (item.value, id_of.value, muted.value, shopper.value - 1)
+        view = view_gates(model, dataset, *chosen, truth, top_k, before=before)
         page.value = view._repr_html_()
 
     def change_item(change) -> None:
-        id_of.unobserve(show, "value")  # one picture a move, not two
-        id_of.value = change.new
-        id_of.observe(show, "value")
+        set_quietly(id_of, show, value=change.new)
         show()
 
     item.observe(change_item, "value")
