@@ -23,9 +23,9 @@ NUM_NEIGHBOURS = 10
 BATCH_SIZE = 512
 
 
-def perplexity(indices: np.ndarray, num_codes: int) -> float:
+def perplexity(indices: np.ndarray) -> float:
     """exp of the entropy of how often each code is chosen: from 1 (always the same) to Z (all alike)."""
-    return float(np.exp(entropy(np.bincount(indices, minlength=num_codes) / len(indices))))
+    return float(np.exp(entropy(np.bincount(indices) / len(indices))))
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence
         indices, sequences = chosen_codes(model, dataset, split, modality)
         fitted = kmeans(sequences, codebook.codebook_size)
         codes = codebook.codes.flatten(1).cpu().numpy()
-        note("codebook_perplexity", modality, perplexity(indices, codebook.codebook_size))
+        note("codebook_perplexity", modality, perplexity(indices))
         note("codebook_size", modality, codebook.codebook_size)
         note("codebook_error", modality, codebook_error(sequences, codes, indices, fitted.inertia_))
         if modality == "id" and "users" in truth:

@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 from imecd_lite.checkpoint import save_weights
 from imecd_lite.config import TrainConfig
 from imecd_lite.dataset import Dataset, train_batches
+from imecd_lite.diagnostics import perplexity
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks
 from imecd_lite.files import read_tensors, write_rows, write_tensors
-from imecd_lite.model import Recommender
+from imecd_lite.model import LossOutput, Recommender
 
 STATE_FILE = "training_state.safetensors"
 
@@ -46,6 +47,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_step: Callable[[LossOutput], None] | None = None,
 ) -> History:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
@@ -64,6 +66,7 @@ def train(
         resume: go on from the state in ``output`` if there is one.
         progress: show a bar.
         on_epoch: called with each row of the history.
+        on_step: called after each step with its loss; the step's gradients are still on the parameters.
 
     Raises:
         InputError: ``output`` holds a run that does not match, or the loss is not a number.
@@ -82,7 +85,7 @@ def train(
         start, epoch = time.perf_counter(), len(history.rows) + 1
         row = {"epoch": epoch}
         if parameters:
-            row |= train_epoch(model, optimizer, dataset, config, epoch, device, progress)
+            row |= train_epoch(model, optimizer, dataset, config, epoch, device, progress, on_step)
         valid = metrics(target_ranks(model, dataset, split, seed=config.seed))
         row |= {f"valid_{name}": valid[name] for name in ("hit@10", "ndcg@10")}
         row["seconds"] = round(time.perf_counter() - start, 2)
@@ -116,12 +119,17 @@ def train_epoch(
     epoch: int,
     device: torch.device,
     progress: bool = False,
+    on_step: Callable[[LossOutput], None] | None = None,
 ) -> dict[str, float]:
-    """One pass over the training prefixes; returns the mean of the loss and of each term over the examples."""
+    """One pass over the training prefixes: means over the examples of the loss and its terms, and the use of codes.
+
+    ``<modality>/code_perplexity`` and ``<modality>/codes_used`` are of the choices of the whole epoch.
+    """
     model.train()
     seed = config.seed * 1_000_003 + epoch
     generator = torch.Generator(device).manual_seed(seed)
     sums, count = defaultdict(float), 0  # sums stay on the device until the epoch is over
+    choices = defaultdict(list)  # by modality: the code of each example
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout draws from the global generator
         batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
@@ -136,9 +144,19 @@ def train_epoch(
             count += size
             for name, value in {"loss": output.total.detach(), **output.terms}.items():
                 sums[name] += value.double() * size
+            for name, chunks in output.chosen.items():
+                choices[name] += [indices for _, indices in chunks]
+            if on_step:
+                on_step(output)
     means = {name: total.item() / count for name, total in sums.items()}
     if not math.isfinite(means["loss"]):
         raise InputError(f"The loss is {means['loss']} in epoch {epoch}; try a lower learning_rate.")
+    for name, chunks in choices.items():
+        if not chunks:
+            continue
+        indices = torch.cat(chunks).cpu().numpy()
+        means[f"{name}/code_perplexity"] = perplexity(indices)
+        means[f"{name}/codes_used"] = len(set(indices.tolist()))
     return means
 
 

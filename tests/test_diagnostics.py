@@ -22,8 +22,8 @@ def model():
 
 
 def test_perplexity_counts_the_codes_in_use():
-    assert diagnostics.perplexity(np.array([3, 3, 3]), 4) == pytest.approx(1)
-    assert diagnostics.perplexity(np.array([0, 1, 2, 3]), 8) == pytest.approx(4)
+    assert diagnostics.perplexity(np.array([3, 3, 3])) == pytest.approx(1)
+    assert diagnostics.perplexity(np.array([0, 1, 2, 3])) == pytest.approx(4)
 
 
 def test_gates_are_flat_or_sharp_used_alike_or_not():

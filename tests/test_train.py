@@ -101,6 +101,27 @@ def whole(tmp_path_factory) -> tuple[tuple, Path]:
     return run(folder), folder
 
 
+def test_each_step_is_shown_with_its_gradients_and_the_epochs_choice_of_codes_is_counted():
+    model, seen = new_model(), []
+
+    def watch(output: LossOutput) -> None:
+        indices = torch.cat([indices for _, indices in output.chosen["text"]])
+        seen.append((output.total.item(), indices, model.item_embedding.weight.grad.abs().sum().item()))
+
+    history = train(model, tiny.tiny_dataset(), dataclasses.replace(CONFIG, epochs=1), on_step=watch)
+    assert len(seen) == STEPS and all(math.isfinite(loss) and gradient > 0 for loss, _, gradient in seen)
+    counts = torch.cat([indices for _, indices, _ in seen]).bincount()
+    shares = (counts[counts > 0] / counts.sum()).double()
+    (row,) = history.rows
+    assert row["text/codes_used"] == len(shares) > 1
+    assert row["text/code_perplexity"] == pytest.approx((-(shares * shares.log()).sum()).exp().item())
+
+
+def test_without_codebooks_no_choice_is_counted():
+    _, history = run(model=new_model(use_codebooks=False), epochs=1)
+    assert not [name for name in history.rows[0] if "code" in name]
+
+
 # Repeats exactly
 
 
