@@ -69,12 +69,12 @@ class IMECDConfig:
     lambda_c: float = 0.1  # contrastive weight of Eq. 22, Fig. 6
     denoiser: str = "token"  # Eq. 13: x_t as a token that reads the sequence; literal: "add" it to every position
     unit_variance: bool = True  # item representations normalised, so that the schedule's signal-to-noise ratio is true
-    lambda_gate: float = 1.0  # weight of the gates' loss for the group of an item's ID; literal: 0
+    lambda_gate: float = 1.5  # weight of the gates' loss for the group of an item's ID; literal: 0
     code_decay: float = 0.9  # share of its old value that a code keeps in Eq. 10; literal: 0
     lambda_match: float = 1.0  # weight of the selector's loss for the nearest code; literal: 0
     code_lifetime: int = 20  # steps after which a code that nobody chose starts afresh; literal: 0, never
     detach_target: bool = True  # Eq. 14 leaves x_0 alone; literal: False, the loss also pulls x_0 to its prediction
-    own_noise: float = 0.85  # share of x_t noised from the model's own prediction at T; literal: 0
+    own_noise: float = 0.8  # share of x_t noised from the model's own prediction at T; literal: 0
     feature_weight: float = 0.25  # of the text and the image scores in Eq. 19, the ID's being 1; literal: 1
     repeat_bias: bool = True  # Eq. 19 plus a learned number for the items of the history; literal: False
     use_experts: bool = True  # False: "w/o ID-MoE" of Table III

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-GROUPING_STEPS = 150  # training steps before items are grouped: until then their embeddings are mostly noise
+GROUPING_STEPS = 250  # training steps before items are grouped: until then their embeddings are mostly noise
 
 
 class ExpertsOutput(NamedTuple):
@@ -93,7 +93,7 @@ class ItemGroups(nn.Module):
             from sklearn.cluster import KMeans  # slow to import, and needed once a run
 
             groups = min(len(self.centres), len(id_embeddings))
-            fitted = KMeans(groups, n_init=3, random_state=0).fit(id_embeddings.cpu().numpy())
+            fitted = KMeans(groups, n_init=10, random_state=0).fit(id_embeddings.cpu().numpy())
             self.centres[:groups] = torch.from_numpy(fitted.cluster_centers_)
             return
         nearest = self.nearest(id_embeddings)
