@@ -267,7 +267,7 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
         len(counts), len(names), subplot_titles=titles, vertical_spacing=0.16, horizontal_spacing=0.07
     )
     said = []
-    for row, (model, of) in enumerate(counts.items(), start=1):
+    for row, of in enumerate(counts.values(), start=1):
         for column, name in enumerate(names, start=1):
             shares = np.sort(of[name])[::-1] / of[name].sum()
             trace = go.Bar(

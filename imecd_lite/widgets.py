@@ -543,8 +543,8 @@ def view_injection(
     name, own = dataset.user_ids[user], model.config.lambda_q
     notes = [f"{k + 1}" if item in best[1] else f"{k + 1}, new" for k, item in enumerate(best[0])]
     return InjectionView(
-        f"What {name} bought next is at rank {ranks[0]:,} of {dataset.num_items:,} with λ_q = {lambda_q:.1f}; it was at "
-        f"{ranks[1]:,} with {own:.1f}. Of the {count} shown, {len(set(best[0]) & set(best[1]))} are the same.",
+        f"What {name} bought next is at rank {ranks[0]:,} of {dataset.num_items:,} with λ_q = {lambda_q:.1f}; "
+        f"it was at {ranks[1]:,} with {own:.1f}. Of the {count} shown, {len(set(best[0]) & set(best[1]))} are the same.",
         make_shelf(
             dataset,
             best[1],
@@ -590,8 +590,7 @@ def code_explorer(
         view = view_code(dataset, *choices[space.value], code.value - 1, space.value, truth, latest=top_k)
         state["members"] = view.members.tolist()
         first = state["members"].index(user) + 1 if user is not None else 1
-        set_quietly(shopper, show_shopper, value=1, max=max(1, len(view.members)))
-        set_quietly(shopper, show_shopper, value=first)
+        set_quietly(shopper, show_shopper, max=max(1, len(view.members)), value=first)
         gathered.value = view._repr_html_()
         show_shopper()
 
@@ -606,17 +605,14 @@ def code_explorer(
         history = history_shelf(dataset, user, truth, top_k)
         changed.value = f"<hr>{history._repr_html_()}{view._repr_html_()}"
 
-    def change_code(_=None) -> None:
-        show_code()
-
+    for control in (shopper, lambda_q):
+        control.observe(show_shopper, "value")
     if user_id is not None:
-        start = dataset.user_ids.index(user_id)
-        code.value = int(choices[modality][0][start]) + 1
-        show_code(start)
+        user = dataset.user_ids.index(user_id)
+        code.value = int(choices[modality][0][user]) + 1
+        show_code(user)
     else:
         show_code()
     for control in (space, code):
-        control.observe(change_code, "value")
-    for control in (shopper, lambda_q):
-        control.observe(show_shopper, "value")
+        control.observe(lambda _: show_code(), "value")
     return Panel([space, code, gathered, shopper, lambda_q, changed])
