@@ -542,9 +542,10 @@ def view_injection(
     best = [scores.topk(count).indices.tolist() for scores in (now, before)]
     name, own = dataset.user_ids[user], model.config.lambda_q
     notes = [f"{k + 1}" if item in best[1] else f"{k + 1}, new" for k, item in enumerate(best[0])]
+    same = len(set(best[0]) & set(best[1]))
     return InjectionView(
         f"What {name} bought next is at rank {ranks[0]:,} of {dataset.num_items:,} with λ_q = {lambda_q:.1f}; "
-        f"it was at {ranks[1]:,} with {own:.1f}. Of the {count} shown, {len(set(best[0]) & set(best[1]))} are the same.",
+        f"it was at {ranks[1]:,} with {own:.1f}. Of the {count} shown, {same} are the same.",
         make_shelf(
             dataset,
             best[1],
