@@ -46,6 +46,14 @@ def test_no_output_is_an_error_or_a_warning(notebook):
         assert output.get("name") != "stderr", output.get("text")
 
 
+def test_nbval_compares_some_text_of_it(notebook):
+    """The mark does nothing in a cell whose only outputs are pictures and HTML."""
+    marked = [cell for cell in code_cells(notebook) if cell.source.startswith("# NBVAL_CHECK_OUTPUT\n")]
+    assert marked
+    for cell in marked:
+        assert any(output.output_type == "stream" or "text/plain" in output.data for output in cell.outputs)
+
+
 def test_metadata_are_clean(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.kernelspec.name == "python3"
