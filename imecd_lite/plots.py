@@ -261,7 +261,9 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
     """
     names = list(next(iter(counts.values())))
     titles = [
-        f"{model}, {WORDS[name]}: {(counts[model][name] > 0).sum()} codes in use" for model in counts for name in names
+        f"{model}, {WORDS[name]}: {(of[name] > 0).sum()} of {len(of[name])} codes in use"
+        for model, of in counts.items()
+        for name in names
     ]
     figure = make_subplots(
         len(counts), len(names), subplot_titles=titles, vertical_spacing=0.16, horizontal_spacing=0.07
