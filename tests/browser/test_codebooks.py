@@ -1,6 +1,5 @@
 """Notebook 03 in a real JupyterLab: dice and codes move, and the page says what the view functions say."""
 
-import html
 import re
 
 import pytest
@@ -83,10 +82,12 @@ def test_dice_are_thrown_and_codes_are_looked_into(open_notebook):
     view = view_code(dataset, indices, distances, 0, "text")
     expect(explorer).to_contain_text(view.heading)
     expect(explorer).to_contain_text(f"Shown to {dataset.user_ids[view.members[0]]} with")
-    move(explorer, "shopper", "End")
-    expect(row(explorer, "shopper").locator(".widget-readout")).to_have_text(str(len(view.members)))
+    move(explorer, "shopper", "ArrowRight")
+    expect(explorer).to_contain_text(f"Shown to {dataset.user_ids[view.members[1]]} with")
+    readout = row(explorer, "shopper").locator(".widget-readout")
+    readout.fill(str(len(view.members)))
+    readout.press("Enter")
     expect(explorer).to_contain_text(f"Shown to {dataset.user_ids[view.members[-1]]} with")
     move(explorer, "code", "ArrowRight")
     expect(explorer).to_contain_text(re.compile("Code 2 of the text"))
-    assert html.escape(view.heading) not in explorer.inner_html()
     lab.screenshot("03_codebooks_text")
