@@ -41,6 +41,8 @@ _MODULE_OF = {
     "shopper_explorer": "widgets",
     "neighbour_explorer": "widgets",
     "gate_explorer": "widgets",
+    "gumbel_explorer": "widgets",
+    "code_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

@@ -3,7 +3,7 @@
 A check returns a ``Verdict`` and raises nothing of its own; what a learner's function raises stays hers to see.
 """
 
-# B batch, T tokens, D hidden, I items, K neighbours, N experts
+# B batch, T tokens, L sequence, D hidden, I items, K neighbours, N experts, Z codes
 
 from __future__ import annotations
 
@@ -240,3 +240,138 @@ def check_effective(answer: object, gates: np.ndarray) -> Verdict:
         if close(read, wrong):
             return Verdict(WRONG, message)
     return Verdict(WRONG, f"the shape is right, the numbers are not; all lie between 1 and {experts}. Try a flat gate.")
+
+
+GUMBEL_MISTAKES = {
+    "batch": "your choices sum to 1 over the batch, not over the codes: a softmax over the last dimension is wanted.",
+    "times": "you multiplied by the temperature; divide by it.",
+    "late": "you added the noise after the softmax; Eq. 8 adds it to the logits.",
+    "uniform": "you used the uniform numbers as noise; Gumbel noise is -log(-log(u)).",
+    "sign": "the noise has the wrong sign: -log(-log(u)), with a minus before both logarithms.",
+    "loud": "you divided the logits alone; Eq. 8 divides logits and noise, (o + n) / tau.",
+    "silent": "there is no noise in it; add -log(-log(u)) to the logits.",
+}
+
+
+def check_gumbel_softmax(choose: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]) -> Verdict:
+    """Is ``choose(logits, uniform, temperature)`` Eq. 8? All (B, Z); the noise is made of ``uniform`` numbers."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4, 6, generator=generator)  # (B, Z)
+    uniform, temperature = torch.rand(4, 6, generator=generator), 0.5
+    answer = choose(logits.clone(), uniform.clone(), temperature)
+    read = read_answer(answer, (4, 6), "a choice a history, a share a code", "return the soft choice of Eq. 8.")
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(GUMBEL_MISTAKES, count):
+            if close(read, gumbel_softmax_with(logits, uniform, temperature, mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, "each history shares out 1 among the codes, and chance has a say in it.")
+                return Verdict(WRONG, " And ".join(GUMBEL_MISTAKES[mistake] for mistake in mistakes))
+    if close(read, F.one_hot(gumbel_softmax_with(logits, uniform, temperature).argmax(dim=1), 6)):
+        return Verdict(WRONG, "that is the hard choice already; Eq. 8 ends with the soft one, a softmax.")
+    sums = read.double().sum(dim=1)  # (B,)
+    if not close(sums, torch.ones_like(sums)):
+        return Verdict(WRONG, f"a choice shares out 1 among the codes; your first history's sums to {sums[0]:.3f}.")
+    return Verdict(WRONG, "each choice sums to 1, but the shares are not those of Eq. 8; take one history by hand.")
+
+
+def gumbel_softmax_with(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, mistakes: tuple[str, ...] = ()
+) -> torch.Tensor:
+    """Eq. 8 of logits and uniform numbers, (B, Z), with ``mistakes`` of ``GUMBEL_MISTAKES`` made on purpose."""
+    noise = -(-uniform.log()).log()
+    if "uniform" in mistakes:
+        noise = uniform
+    if "sign" in mistakes:
+        noise = -noise
+    if "silent" in mistakes:
+        noise = torch.zeros_like(noise)
+    scale = 1 / temperature if "times" in mistakes else temperature
+    dim = 0 if "batch" in mistakes else 1
+    if "late" in mistakes:
+        return (logits / scale).softmax(dim) + noise
+    if "loud" in mistakes:
+        return (logits / scale + noise).softmax(dim)
+    return ((logits + noise) / scale).softmax(dim)
+
+
+def check_em(update: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
+    """Is ``update(codes, sequences, indices)`` Eq. 10? Codes (Z, L, D), sequences (B, L, D), zero at the padding.
+
+    ``indices`` (B,) say which code each sequence chose; a code that nobody chose keeps its value.
+    """
+    generator = torch.Generator().manual_seed(0)
+    codes, sequences = torch.randn(4, 3, 2, generator=generator), torch.randn(6, 3, 2, generator=generator)
+    sequences[[1, 4], :1] = 0  # the padding of shorter histories
+    indices = torch.tensor([0, 0, 3, 0, 3, 1])
+    answer = update(codes.clone(), sequences.clone(), indices.clone())
+    if answer is not None and tuple(np.shape(answer)) == (4, 2):
+        return Verdict(WRONG, "you averaged over the positions too; a code keeps them all, it is as long as a history.")
+    read = read_answer(answer, (4, 3, 2), "as the codes", "move each chosen code to the mean of its members.")
+    if isinstance(read, Verdict):
+        return read
+    chosen = torch.tensor([True, True, False, True])
+    sums = torch.stack([sequences[indices == z].sum(dim=0) for z in range(4)])  # (Z, L, D)
+    counts = torch.bincount(indices, minlength=4)[:, None, None]  # (Z, 1, 1)
+    means = sums / counts.clamp(min=1)
+    right = torch.where(chosen[:, None, None], means, codes)
+    if close(read, right):
+        return Verdict(RIGHT, "each chosen code is the mean of its members; the one that nobody chose has stayed.")
+    unused = {
+        "the code that nobody chose has become NaN, 0 / 0: leave such a code as it is.": read[2].isnan().all(),
+        "the code that nobody chose has become zero: leave such a code as it is.": (read[2] == 0).all(),
+    }
+    own_items = torch.stack([(sequences[indices == z] != 0).any(dim=2).sum(dim=0) for z in range(4)])[..., None]
+    mistakes = {
+        "you divided by the size of the batch; divide by the number of the code's own members.": sums / len(indices),
+        "that is the sum of the members; divide it by their number.": sums,
+        "you averaged over the positions too; each position has a mean of its own.": means.mean(1, True).expand(
+            4, 3, 2
+        ),
+        "you left the padding out of the mean; in Eq. 10 its zeros count.": sums / own_items.clamp(min=1),
+        "you met the old code half-way; Eq. 10 forgets it.": (means + codes) / 2,
+    }
+    found = [message for message, wrong in mistakes.items() if close(read[chosen], wrong[chosen])]
+    found += [message for message, holds in unused.items() if holds]
+    if not found and close(read[chosen], means[chosen]):
+        found = ["a code that nobody chose keeps its value; yours has moved."]
+    if not found and close(read, codes):
+        found = ["no code has moved."]
+    return Verdict(WRONG, " And ".join(found) or "the shape is right, the numbers are not; take one code by hand.")
+
+
+def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
+    """Is ``measure(indices, codebook_size)`` exp of the entropy of how often each of Z codes is chosen?
+
+    ``indices`` (B,) are chosen codes, 0 ... Z - 1. Some of the codes are chosen by nobody.
+    """
+    indices, size = np.array([5, 1, 1, 5, 5, 0, 5, 1, 5, 5]), 8
+    answer = measure(indices.copy(), size)
+    read = read_answer(answer, (), "one number", "return one number, how many codes are in use.")
+    if isinstance(read, Verdict):
+        return read
+    shares = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+    nats = -(shares * shares.log()).sum()
+    if close(read, nats.exp()):
+        return Verdict(RIGHT, f"{nats.exp():.2f}: three codes are in use, but not alike. All alike would make 3.")
+    if not read.double().isfinite():
+        return Verdict(WRONG, "that is not a finite number: the logarithm of 0? A code that nobody chose adds 0.")
+    bits = nats / np.log(2)
+    mistakes = {
+        "that is the entropy; the perplexity is exp of it.": nats,
+        "that is the entropy in bits; take the natural logarithm, and then exp.": bits,
+        "you took the logarithm to base 2, but exp to base e: use one base for both.": bits.exp(),
+        "you counted the codes in use; one that is hardly ever chosen should hardly count.": shares.new_tensor(3.0),
+        "that is the size of the codebook, whatever was chosen.": shares.new_tensor(float(size)),
+        "mind the sign: the entropy is *minus* the sum.": (-nats).exp(),
+        "that is minus the entropy; turn the sign, then take exp.": -nats,
+        "that is a share of the codebook; leave out the division by its size.": nats.exp() / size,
+        "1 / sum p² is another good measure of the same thing; here, take exp of the entropy.": 1 / (shares**2).sum(),
+    }
+    for message, wrong in mistakes.items():
+        if close(read, wrong):
+            return Verdict(WRONG, message)
+    return Verdict(
+        WRONG, f"that is {float(read):.2f}; it should lie between 1 and {size}. Are your shares of all choices?"
+    )

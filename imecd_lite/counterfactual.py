@@ -1,14 +1,16 @@
-"""What if an item had another's ID, or an expert were silent? Gates, item tables and scores of that other shop."""
+"""What if an item had another's ID, an expert were silent, or codes were others or louder? That other shop."""
 
-# I items, D hidden, N experts
+# I items, M max_length, D hidden, N experts, Z codes
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from imecd_lite.dataset import Dataset
 from imecd_lite.model import IMECD
@@ -87,4 +89,34 @@ def gate_controls(model: IMECD, modality: str, seed: int = 0) -> dict[str, torch
         "a flat gate": mix(before, torch.full_like(gates, 1 / gates.shape[1])),
         "gates dealt out at random": mix(before, gates[deal]),
         "the ID's own gates": mix(before, gates),
+    }
+
+
+def with_codebooks(model: IMECD, lambda_q: float | None = None, codes: dict[str, torch.Tensor] | None = None) -> IMECD:
+    """``model`` with another lambda_q of Eq. 9 or other codes; all weights are shared, the model stays as it is.
+
+    Args:
+        lambda_q: at least 0; None for the model's own.
+        codes: by modality, (Z, M, D); None for the model's own.
+    """
+    other, codebooks = copy.copy(model), nn.ModuleDict()
+    for name, codebook in model.codebooks.items():
+        codebooks[name] = copy.copy(codebook)
+        if lambda_q is not None:
+            codebooks[name].lambda_q = lambda_q
+        if codes is not None:
+            codebooks[name]._buffers = {**codebook._buffers, "codes": codes[name]}
+    other._modules = {**model._modules, "codebooks": codebooks}
+    return other.eval()
+
+
+def code_controls(model: IMECD) -> dict[str, IMECD]:
+    """What worthless codes would do: the model without codes, with the same one for all, with wrong ones, its own."""
+    codes = {name: codebook.codes for name, codebook in model.codebooks.items()}  # (Z, M, D) each
+    means = {name: code.mean(dim=0, keepdim=True).expand_as(code) for name, code in codes.items()}
+    return {
+        "no code": with_codebooks(model, lambda_q=0.0),
+        "one code for all, their mean": with_codebooks(model, codes=means),
+        "each the next one's code": with_codebooks(model, codes={n: code.roll(1, 0) for n, code in codes.items()}),
+        "its own code": model,
     }

@@ -126,10 +126,10 @@ def read_truth(dataset: Dataset) -> dict[str, pd.DataFrame]:
     return truth
 
 
-def kmeans(sequences: np.ndarray, num_codes: int, seed: int = 0) -> KMeans:
-    """K-means of sequences (U, M * D)."""
+def kmeans(sequences: np.ndarray, num_codes: int, seed: int = 0, num_starts: int = 3) -> KMeans:
+    """K-means of sequences (U, M * D), the best of ``num_starts`` runs."""
     used = np.abs(sequences).sum(axis=0) > 0  # the padding is zero for all
-    return KMeans(num_codes, n_init=3, random_state=seed).fit(sequences[:, used])
+    return KMeans(num_codes, n_init=num_starts, random_state=seed).fit(sequences[:, used])
 
 
 def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence[int] = STEP_COUNTS) -> dict:
@@ -168,3 +168,22 @@ def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence
     report["ndcg@10_by_steps"] = {str(count): float(ndcg(ranks, 10).mean()) for count, (_, ranks) in runs.items()}
     report["steps_gain"] = relative_gain(runs[counts[-1]][1], runs[counts[0]][1])
     return report
+
+
+def distances_to_codes(model: IMECD, modality: str, indices: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    """How far each history is from the code it chose, (U,); ``indices`` and ``sequences`` from ``chosen_codes``."""
+    codes = model.codebooks[modality].codes.flatten(1).cpu().numpy()  # (Z, M * D)
+    return np.array([np.linalg.norm(row - codes[code]) for row, code in zip(sequences, indices, strict=True)])
+
+
+def code_contents(indices: np.ndarray, labels: np.ndarray, num_codes: int) -> pd.DataFrame:
+    """Of the users of each code, the share with each label: rows labels, the commonest first, columns codes 1 ... Z.
+
+    Args:
+        indices: (U,) codes 0 ... Z - 1.
+        labels: (U,) such as the planted journeys.
+        num_codes: Z; the column of a code that nobody chose is all 0.
+    """
+    names = pd.Series(labels).value_counts().index
+    counts = pd.crosstab(labels, indices + 1).reindex(index=names, columns=range(1, num_codes + 1), fill_value=0)
+    return (counts / counts.sum().clip(lower=1)).rename_axis(index=None, columns=None)

@@ -1,6 +1,6 @@
 """Figures of the notebooks, from arrays. Each carries a text for those who don't see it: ``figure.layout.meta``."""
 
-# I items, N experts, n patches, P patch size
+# I items, N experts, Z codes, n patches, P patch size
 
 from __future__ import annotations
 
@@ -213,4 +213,162 @@ def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
     return HTML(
         f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="width:260px">'
         f'<div style="font-weight:600;color:{COLOURS[modality]}">the {WORDS[modality]}’s gate</div>{lines}</div>'
+    )
+
+
+def plot_code_use(histories: dict[str, pd.DataFrame], codebook_size: int, title: str) -> go.Figure:
+    """Runs side by side: perplexity (solid) and codes in use (dotted) of each modality, epoch by epoch.
+
+    Args:
+        histories: by run, the columns ``epoch``, ``<modality>/code_perplexity`` and ``<modality>/codes_used``.
+        codebook_size: Z, the top of the scale.
+    """
+    figure = make_subplots(
+        1, len(histories), subplot_titles=list(histories), shared_yaxes=True, horizontal_spacing=0.05
+    )
+    kinds = {"code_perplexity": ("perplexity", "solid"), "codes_used": ("codes in use", "dot")}
+    said = []
+    for column, (run, history) in enumerate(histories.items(), start=1):
+        for name in WORDS:
+            for field, (word, dash) in kinds.items():
+                if f"{name}/{field}" not in history:
+                    continue
+                values = history[f"{name}/{field}"]
+                trace = go.Scatter(
+                    x=history["epoch"],
+                    y=values.round(2),
+                    mode="lines+markers",
+                    line={"color": COLOURS[name], "dash": dash, "width": 2},
+                    marker_size=5,
+                    name=f"{WORDS[name]}, {word}",
+                    legendgroup=f"{name}/{field}",
+                    showlegend=column == 1,
+                )
+                figure.add_trace(trace, 1, column)
+                said.append(
+                    f"{run}, {WORDS[name]}, {word}: {values.iloc[0]:.1f} at first, {values.iloc[-1]:.1f} at last"
+                )
+    figure.update_xaxes(title="epoch", title_standoff=6).update_yaxes(range=[0, codebook_size * 1.06])
+    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(height=480, margin={"t": 90, "b": 60}, legend_y=-0.2)
+
+
+def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figure:
+    """How many histories each code has, the busiest first: a row a model, a column a modality.
+
+    Args:
+        counts: by model and modality, (Z,).
+    """
+    names = list(next(iter(counts.values())))
+    titles = [
+        f"{model}, {WORDS[name]}: {(of[name] > 0).sum()} of {len(of[name])} codes in use"
+        for model, of in counts.items()
+        for name in names
+    ]
+    figure = make_subplots(
+        len(counts), len(names), subplot_titles=titles, vertical_spacing=0.16, horizontal_spacing=0.07
+    )
+    said = []
+    for row, of in enumerate(counts.values(), start=1):
+        for column, name in enumerate(names, start=1):
+            shares = np.sort(of[name])[::-1] / of[name].sum()
+            trace = go.Bar(
+                x=np.arange(1, len(shares) + 1),
+                y=shares.round(4),
+                marker_color=COLOURS[name],
+                showlegend=False,
+                hovertemplate="%{y:.1%}<extra></extra>",
+            )
+            figure.add_trace(trace, row, column)
+            said.append(f"{titles[len(said)]}, the busiest has {shares[0]:.0%}")
+    for annotation, name in zip(figure.layout.annotations, names * len(counts), strict=True):
+        annotation.font = {"color": COLOURS[name], "size": 14}
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(showticklabels=False)
+    figure.update_xaxes(title="codes, the busiest first", title_standoff=4, row=len(counts))
+    finish(figure.update_layout(title=title, bargap=0.15), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(height=520, margin={"t": 100, "b": 50})
+
+
+def plot_contents(shares: pd.DataFrame, title: str) -> go.Figure:
+    """A heatmap of what the codes gather: rows labels, columns codes, put in the order of their favourite label.
+
+    Args:
+        shares: from ``code_contents``, each column's sum 1, or 0 where nobody chose the code.
+    """
+    order = sorted(shares.columns, key=lambda code: (int(shares[code].to_numpy().argmax()), -float(shares[code].max())))
+    shares = shares[order]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[str(code) for code in shares.columns],
+            y=list(shares.index),
+            z=shares.round(3).to_numpy(),
+            coloraxis="coloraxis",
+            hovertemplate="code %{x}, %{y}: %{z:.0%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="code", type="category", title_standoff=6, tickangle=0).update_yaxes(autorange="reversed")
+    figure.update_coloraxes(colorscale="Cividis", cmin=0, cmax=1, colorbar={"tickformat": ".0%", "thickness": 14})
+    said = "; ".join(f"code {code} most {shares[code].idxmax()}, {shares[code].max():.0%}" for code in shares.columns)
+    finish(figure.update_layout(title=title), f"{title} {said}.")
+    return figure.update_layout(height=520, margin={"l": 160, "t": 70, "b": 60}).update_yaxes(tickfont_size=12)
+
+
+def code_bars(
+    shares: np.ndarray,
+    title: str,
+    modality: str,
+    chosen: int | None = None,
+    marks: np.ndarray | None = None,
+    width: int = 400,
+) -> HTML:
+    """A share (Z,) for each code as a row of upright bars, codes counted from 1.
+
+    Args:
+        chosen: the code 0 ... Z - 1 to set off: it is full, the others pale.
+        marks: (Z,) shares to mark by a line across each bar.
+        width: in pixels.
+    """
+    marks_html = [""] * len(shares)
+    if marks is not None:
+        marks_html = [
+            f'<span style="position:absolute;left:-1px;right:-1px;bottom:calc({mark:.2%} - 1px);height:2px;'
+            'background:currentColor"></span>'
+            for mark in marks
+        ]
+    columns = "".join(
+        '<div style="flex:1;min-width:0;text-align:center">'
+        '<div style="position:relative;height:110px;background:#88888822">'
+        f'<span style="position:absolute;left:0;right:0;bottom:0;height:{share:.2%};background:{COLOURS[modality]};'
+        f'opacity:{1 if chosen in (None, code) else 0.35}"></span>{line}</div>'
+        f'<div style="font-size:10px;font-weight:{700 if code == chosen else 400}">{code + 1}</div></div>'
+        for code, (share, line) in enumerate(zip(shares, marks_html, strict=True))
+    )
+    best = np.argsort(-np.asarray(shares), kind="stable")[:3]
+    said = ", ".join(f"code {code + 1} {shares[code]:.0%}" for code in best)
+    return HTML(
+        f'<div role="img" aria-label="{html.escape(title, quote=True)}: {said}" style="width:{width}px;max-width:100%">'
+        f'<div style="font-weight:600;color:{COLOURS[modality]}">{html.escape(title)}</div>'
+        f'<div style="display:flex;gap:2px">{columns}</div></div>'
+    )
+
+
+def share_bars(shares: pd.Series, title: str, colour: str, width: int = 340) -> HTML:
+    """Shares by name as lying bars, in the order given.
+
+    Args:
+        colour: of the bars, as CSS.
+        width: in pixels.
+    """
+    lines = "".join(
+        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;height:18px">'
+        f'<span style="width:130px;text-align:right">{html.escape(str(name))}</span>'
+        f'<span style="flex:1;background:#88888822;height:12px"><span style="display:block;height:12px;'
+        f'width:{share:.1%};background:{colour}"></span></span>'
+        f'<span style="width:36px;text-align:right">{share:.0%}</span></div>'
+        for name, share in shares.items()
+    )
+    said = html.escape(", ".join(f"{name} {share:.0%}" for name, share in shares.items()), quote=True)
+    return HTML(
+        f'<div role="img" aria-label="{html.escape(title, quote=True)}: {said}" style="width:{width}px;max-width:100%">'
+        f'<div style="font-weight:600">{html.escape(title)}</div>{lines}</div>'
     )

@@ -1,6 +1,6 @@
 """Widgets of the notebooks: thin, every callback a function of the library that a test can call."""
 
-# I items, D size of a space, N experts
+# I items, U users, D size of a space, N experts, Z codes
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if
+from imecd_lite.codebooks import gumbel
+from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if, with_codebooks
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD, Recommender
-from imecd_lite.plots import COLOURS, NAMES, WORDS, gate_bars
+from imecd_lite.plots import COLOURS, NAMES, WORDS, code_bars, gate_bars, share_bars
 from imecd_lite.recommend import score_history
 from imecd_lite.shelf import Shelf, make_shelf
 from imecd_lite.spaces import item_spaces, nearest
@@ -346,3 +347,273 @@ def gate_explorer(
         control.observe(show, "value")
     show()
     return Panel([item, id_of, muted, shopper, page])
+
+
+class GumbelView(NamedTuple):
+    """One draw of Eq. 8, and many."""
+
+    likely: np.ndarray  # (Z,) softmax of the logits
+    soft: np.ndarray  # (Z,) the soft choice of this draw
+    drawn: np.ndarray  # (Z,) the share of all draws whose hard choice was each code
+    num_draws: int
+    modality: str
+
+    @property
+    def hard(self) -> int:
+        """The code 0 ... Z - 1 that this draw chooses."""
+        return int(self.soft.argmax())
+
+    @property
+    def news(self) -> str:
+        """Both choices of the draw, in a sentence."""
+        code = self.hard
+        return (
+            f"This draw chooses code {code + 1}; the soft choice gives it {self.soft[code]:.0%}. The selector alone "
+            f"gives it {self.likely[code]:.0%}, and {self.drawn[code]:.0%} of {self.num_draws:,} draws choose it."
+        )
+
+    def __repr__(self) -> str:
+        return self.news
+
+    def _repr_html_(self) -> str:
+        """HTML, three rows of bars and a sentence."""
+        bars = (
+            code_bars(self.likely, "The selector alone: softmax(o)", self.modality),
+            code_bars(self.soft, "This draw: the soft choice, the hard one in full colour", self.modality, self.hard),
+            code_bars(self.drawn, "All draws, with softmax(o) as lines", self.modality, marks=self.likely),
+        )
+        row = "".join(bar.data for bar in bars)
+        return (
+            f'<div style="display:flex;flex-wrap:wrap;gap:14px 28px">{row}</div><p><b>{html.escape(self.news)}</b></p>'
+        )
+
+
+def view_gumbel(
+    logits: torch.Tensor,
+    temperature: float = 0.1,
+    noise: float = 1.0,
+    draw: int = 1,
+    modality: str = "id",
+    num_draws: int = 2000,
+) -> GumbelView:
+    """Eq. 8 for one history.
+
+    Args:
+        logits: (Z,), Eq. 7.
+        temperature: tau, above 0.
+        noise: how loud the noise is; 1 is Eq. 8.
+        draw: 1 to ``num_draws``, which of them is shown.
+        modality: whose colour the bars have.
+    """
+    sounds = noise * gumbel((num_draws, len(logits)), torch.Generator().manual_seed(0))  # always the same
+    summed = logits.detach().cpu() + sounds  # (num_draws, Z)
+    counts = torch.bincount(summed.argmax(dim=1), minlength=len(logits))
+    likely, soft = logits.detach().cpu().softmax(dim=0), (summed[draw - 1] / temperature).softmax(dim=0)
+    return GumbelView(likely.numpy(), soft.numpy(), (counts / num_draws).numpy(), num_draws, modality)
+
+
+def gumbel_explorer(logits: torch.Tensor, modality: str = "id") -> Panel:
+    """Move temperature and noise of Eq. 8 and watch the soft choice, the hard choice, and how often each code is drawn.
+
+    Args:
+        logits: (Z,) of one history, Eq. 7.
+        modality: whose colour the bars have.
+    """
+    wide = {"layout": WIDE, "style": LABELLED}
+    temperature = ipywidgets.FloatLogSlider(0.1, min=-2, max=1, step=0.1, description="temperature", **wide)
+    noise = ipywidgets.FloatSlider(1.0, min=0, max=3, step=0.1, description="noise", **wide)
+    draw = ipywidgets.IntSlider(1, 1, 50, description="draw", **wide)
+    page = ipywidgets.HTML()
+
+    def show(_=None) -> None:
+        page.value = view_gumbel(logits, temperature.value, noise.value, draw.value, modality)._repr_html_()
+
+    for control in (temperature, noise, draw):
+        control.observe(show, "value")
+    show()
+    return Panel([temperature, noise, draw, page])
+
+
+class CodeView(NamedTuple):
+    """A code and those who chose it."""
+
+    heading: str
+    members: np.ndarray  # (n,) user numbers, the nearest to the code first
+    journeys: pd.Series | None  # the share of members on each planted journey, the commonest first
+    histories: tuple[Shelf, ...]  # of the nearest members
+    modality: str
+
+    def __repr__(self) -> str:
+        shares = [] if self.journeys is None else [f"{name} {share:.0%}" for name, share in self.journeys.items()]
+        return "\n".join([self.heading, ", ".join(shares), *map(repr, self.histories)])
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        heading = f'<b style="color:{COLOURS[self.modality]}">{html.escape(self.heading)}</b>'
+        bars = ""
+        if self.journeys is not None and len(self.journeys):
+            bars = share_bars(self.journeys.head(5), "They are on these planted journeys", COLOURS[self.modality]).data
+        shelves = "".join(shelf._repr_html_() for shelf in self.histories)
+        return f"{heading}{bars}{shelves}"
+
+
+def view_code(
+    dataset: Dataset,
+    indices: np.ndarray,
+    distances: np.ndarray,
+    code: int,
+    modality: str = "id",
+    truth: dict[str, pd.DataFrame] | None = None,
+    top_k: int = 3,
+    latest: int = 6,
+) -> CodeView:
+    """Code number ``code``, 0 ... Z - 1, and those whose history, all but the last purchase, chose it.
+
+    Args:
+        indices: (U,) the code of each user, from ``chosen_codes`` on the test split.
+        distances: (U,) to it, from ``distances_to_codes``.
+        truth: ``read_truth(dataset)``, where something was planted.
+        top_k: members shown.
+        latest: purchases shown of each.
+    """
+    truth = truth or {}
+    members = np.flatnonzero(indices == code)
+    members = members[np.argsort(distances[members], kind="stable")]
+    journeys = truth["users"]["journey"].to_numpy() if "users" in truth else None
+    shares = None if journeys is None else pd.Series(journeys[members]).value_counts(normalize=True)
+    shelves = tuple(history_shelf(dataset, user, truth, latest) for user in members[:top_k])
+    heading = f"Code {code + 1} of the {WORDS[modality]}: {len(members):,} of {len(indices):,} shoppers chose it"
+    heading += "; the nearest to it:" if len(members) else "."
+    return CodeView(heading, members, shares, shelves, modality)
+
+
+def history_shelf(dataset: Dataset, user: int, truth: dict[str, pd.DataFrame], latest: int) -> Shelf:
+    """The ``latest`` purchases of user number ``user`` before her last one, with what each is and her journey."""
+    items = dataset.sequences[user][:-1][-latest:]
+    notes = truth["items"]["kind"].to_numpy()[items - 1].tolist() if "items" in truth else None
+    heading = f"What {dataset.user_ids[user]} bought, the latest on the right"
+    if "users" in truth:
+        heading += f"; she is on the journey “{truth['users']['journey'].iloc[user]}”"
+    return make_shelf(dataset, items.tolist(), heading, notes)
+
+
+class InjectionView(NamedTuple):
+    """A shopper's recommendations with the lambda_q of training, and with another."""
+
+    news: str
+    before: Shelf
+    shown: Shelf
+    ranks: tuple[int, int]  # of what she bought next, now and before
+
+    def __repr__(self) -> str:
+        return "\n".join([repr(self.before), repr(self.shown), self.news])
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        return f"{self.before._repr_html_()}{self.shown._repr_html_()}<p><b>{html.escape(self.news)}</b></p>"
+
+
+def view_injection(
+    model: IMECD,
+    dataset: Dataset,
+    user: int,
+    lambda_q: float,
+    top_k: int = 6,
+    num_inference_steps: int | None = 8,
+    tables: dict[str, torch.Tensor] | None = None,
+    before: torch.Tensor | None = None,
+) -> InjectionView:
+    """What user number ``user`` is shown before her last purchase when codes weigh ``lambda_q`` in Eq. 9.
+
+    Args:
+        model: in eval mode, with codebooks.
+        lambda_q: of all modalities; 0 leaves the codes out.
+        top_k: recommendations shown; what she did buy next is framed.
+        num_inference_steps: reverse steps; T when None, and slower.
+        tables: ``model.item_embeddings()``, when at hand.
+        before: the scores (I + 1,) with the model's own lambda_q, when at hand.
+    """
+    tables = tables or model.item_embeddings()
+    if before is None:
+        before = scores_before_last(model, dataset, user, tables, num_inference_steps)
+    now = scores_before_last(with_codebooks(model, lambda_q), dataset, user, tables, num_inference_steps)
+    target, count = int(dataset.sequences[user][-1]), min(top_k, dataset.num_items)
+    ranks = tuple(int((scores >= scores[target]).sum()) for scores in (now, before))
+    best = [scores.topk(count).indices.tolist() for scores in (now, before)]
+    name, own = dataset.user_ids[user], model.config.lambda_q
+    notes = [f"{k + 1}" if item in best[1] else f"{k + 1}, new" for k, item in enumerate(best[0])]
+    same = len(set(best[0]) & set(best[1]))
+    return InjectionView(
+        f"What {name} bought next is at rank {ranks[0]:,} of {dataset.num_items:,} with λ_q = {lambda_q:.1f}; "
+        f"it was at {ranks[1]:,} with {own:.1f}. Of the {count} shown, {same} are the same.",
+        make_shelf(
+            dataset,
+            best[1],
+            f"Shown to {name} with λ_q = {own:.1f}, as trained",
+            [f"{k + 1}" for k in range(count)],
+            target,
+        ),
+        make_shelf(dataset, best[0], f"Shown to {name} with λ_q = {lambda_q:.1f}", notes, target),
+        ranks,
+    )
+
+
+def code_explorer(
+    model: IMECD, dataset: Dataset, modality: str = "id", user_id: str | None = None, top_k: int = 6
+) -> Panel:
+    """Pick a code, see who chose it and what journey they are on, and turn the codes up or down for one of them.
+
+    Args:
+        model: in eval mode, with codebooks.
+        modality: shown first.
+        user_id: whose code is shown first; None for the first code, and for the shopper nearest to it.
+        top_k: purchases and recommendations shown.
+    """
+    from imecd_lite.diagnostics import chosen_codes, distances_to_codes, read_truth  # loads scikit-learn
+
+    if not model.codebooks:
+        raise InputError("This model has no codebooks to look into; it was made with use_codebooks set to False.")
+    truth, tables, choices, split = read_truth(dataset), model.item_embeddings(), {}, dataset.split("test")
+    for name in model.codebooks:
+        indices, sequences = chosen_codes(model, dataset, split, name)
+        choices[name] = indices, distances_to_codes(model, name, indices, sequences)
+    own = model.config.lambda_q
+    wide = {"layout": WIDE, "style": LABELLED}
+    names = [(WORDS[name], name) for name in choices]
+    space = ipywidgets.Dropdown(options=names, value=modality, description="modality", style=LABELLED)
+    code = ipywidgets.IntSlider(1, 1, model.config.codebook_size, description="code", **wide)
+    shopper = ipywidgets.IntSlider(1, 1, 1, description="shopper", **wide)
+    lambda_q = ipywidgets.FloatSlider(own, min=0, max=max(3, own), step=0.1, description="lambda_q", **wide)
+    gathered, changed = ipywidgets.HTML(), ipywidgets.HTML()
+    state: dict[str, object] = {}
+
+    def show_code(user: int | None = None) -> None:
+        view = view_code(dataset, *choices[space.value], code.value - 1, space.value, truth, latest=top_k)
+        state["members"] = view.members.tolist()
+        first = state["members"].index(user) + 1 if user is not None else 1
+        set_quietly(shopper, show_shopper, max=max(1, len(view.members)), value=first)
+        gathered.value = view._repr_html_()
+        show_shopper()
+
+    def show_shopper(_=None) -> None:
+        if not state["members"]:
+            changed.value = "<p><b>Nobody chose this code: it is dead.</b></p>"
+            return
+        user = state["members"][shopper.value - 1]
+        if state.get("user") != user:  # her scores with the model's own lambda_q serve all moves of the slider
+            state.update(user=user, before=scores_before_last(model, dataset, user, tables, 8))
+        view = view_injection(model, dataset, user, lambda_q.value, top_k, 8, tables, state["before"])
+        history = history_shelf(dataset, user, truth, top_k)
+        changed.value = f"<hr>{history._repr_html_()}{view._repr_html_()}"
+
+    for control in (shopper, lambda_q):
+        control.observe(show_shopper, "value")
+    if user_id is not None:
+        user = dataset.user_ids.index(user_id)
+        code.value = int(choices[modality][0][user]) + 1
+        show_code(user)
+    else:
+        show_code()
+    for control in (space, code):
+        control.observe(lambda _: show_code(), "value")
+    return Panel([space, code, gathered, shopper, lambda_q, changed])

@@ -11,16 +11,21 @@ import torch
 
 from imecd_lite.checks import (
     GATE_MISTAKES,
+    GUMBEL_MISTAKES,
     NEAREST_MISTAKES,
     RIGHT,
     TO_DO,
     WRONG,
     check_effective,
+    check_em,
     check_gates,
+    check_gumbel_softmax,
     check_nearest,
+    check_perplexity,
     check_pooling,
     check_suspicion,
     gates_with,
+    gumbel_softmax_with,
     made_vectors,
     nearest_with,
 )
@@ -207,3 +212,110 @@ def test_other_wrong_gates(wrong, message):
 )
 def test_mistakes_of_effective_numbers(wrong, message):
     assert_wrong(check_effective(wrong(GATES), GATES.numpy()), message)
+
+
+def soft_choice(logits, uniform, temperature):
+    noise = -torch.log(-torch.log(uniform))
+    exponentials = torch.exp((logits + noise) / temperature)
+    return exponentials / exponentials.sum(dim=1, keepdim=True)
+
+
+def em_step(codes, sequences, indices):
+    for z in indices.unique():
+        members = sequences[indices == z]
+        codes[z] = members.sum(dim=0) / len(members)
+    return codes
+
+
+def shares_of(indices):
+    return [float((indices == z).mean()) for z in set(indices.tolist())]
+
+
+def perplexity(indices, codebook_size):
+    return math.exp(-sum(share * math.log(share) for share in shares_of(indices)))
+
+
+CODEBOOK_CHECKS = [(check_gumbel_softmax, soft_choice), (check_em, em_step), (check_perplexity, perplexity)]
+
+
+@pytest.mark.parametrize(("check", "answer"), CODEBOOK_CHECKS)
+def test_right_answers_about_codes_pass_and_stubs_are_told_what_to_do(check, answer):
+    assert check(answer).passed, check(answer)
+    assert check(lambda *_: None).state == TO_DO
+
+
+@pytest.mark.parametrize("mistake", GUMBEL_MISTAKES)
+def test_each_mistake_of_the_soft_choice_has_its_message(mistake):
+    verdict = check_gumbel_softmax(lambda *given: gumbel_softmax_with(*given, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == GUMBEL_MISTAKES[mistake]
+
+
+def test_two_mistakes_of_the_soft_choice_are_both_named():
+    verdict = check_gumbel_softmax(lambda *given: gumbel_softmax_with(*given, ("batch", "times")))
+    assert "over the batch" in verdict.message and "And you multiplied" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda *given: torch.eye(6)[soft_choice(*given).argmax(dim=1)], "the hard choice already"),
+        (lambda *given: 2 * soft_choice(*given), "your first history's sums to 2.000"),
+        (lambda *given: soft_choice(*given).flip(1), "not those of Eq. 8"),
+        (lambda *given: soft_choice(*given).T, r"the shape is \(6, 4\); it should be \(4, 6\)"),
+    ],
+)
+def test_other_wrong_soft_choices(wrong, message):
+    assert_wrong(check_gumbel_softmax(wrong), message)
+
+
+def means_over(codes, sequences, indices, number):
+    """The chosen codes' sums over ``number(members)``, the rest 0."""
+    moved = torch.zeros_like(codes)
+    for z in indices.unique():
+        members = sequences[indices == z]
+        moved[z] = members.sum(dim=0) / number(members)
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda c, s, i: em_step(c, s, i).mean(dim=1), "a code keeps them all"),
+        (lambda c, s, i: em_step(c, s, i).mean(dim=1, keepdim=True).expand(4, 3, 2), "each position has a mean"),
+        (lambda c, s, i: means_over(c, s, i, len), "^the code that nobody chose has become zero"),
+        (lambda c, s, i: torch.stack([s[i == z].mean(dim=0) for z in range(4)]), "^the code .* has become NaN"),
+        (lambda c, s, i: means_over(c, s, i, lambda _: 6), "size of the batch; .* And the code that nobody"),
+        (lambda c, s, i: means_over(c, s, i, lambda _: 1), "that is the sum of the members"),
+        (
+            lambda c, s, i: means_over(c, s, i, lambda m: (m != 0).any(dim=2).sum(dim=0)[:, None].clamp(min=1)),
+            "you left the padding out",
+        ),
+        (lambda c, s, i: (em_step(c.clone(), s, i) + c) / 2, "you met the old code half-way"),
+        (lambda c, s, i: em_step(c, s, i) + torch.tensor([0, 0, 1, 0])[:, None, None], "yours has moved"),
+        (lambda c, s, i: c, "no code has moved"),
+        (lambda c, s, i: em_step(c, s, i) + 1, "the numbers are not"),
+    ],
+)
+def test_mistakes_of_em(wrong, message):
+    assert_wrong(check_em(wrong), message)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda i, z: math.log(perplexity(i, z)), "that is the entropy; the perplexity is exp of it"),
+        (lambda i, z: math.log2(perplexity(i, z)), "in bits"),
+        (lambda i, z: math.exp(math.log2(perplexity(i, z))), "one base for both"),
+        (lambda i, z: len(set(i.tolist())), "you counted the codes in use"),
+        (lambda i, z: z, "the size of the codebook"),
+        (lambda i, z: 1 / perplexity(i, z), "mind the sign"),
+        (lambda i, z: -math.log(perplexity(i, z)), "turn the sign"),
+        (lambda i, z: perplexity(i, z) / z, "a share of the codebook"),
+        (lambda i, z: 1 / sum(share**2 for share in shares_of(i)), "another good measure"),
+        (lambda i, z: math.nan, "the logarithm of 0"),
+        (lambda i, z: 30.0, "between 1 and 8"),
+        (lambda i, z: np.bincount(i), r"the shape is \(6,\); it should be \(\), one number"),
+    ],
+)
+def test_mistakes_of_perplexity(wrong, message):
+    assert_wrong(check_perplexity(wrong), message)

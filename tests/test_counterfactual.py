@@ -8,7 +8,14 @@ import pytest
 import tiny
 import torch
 
-from imecd_lite.counterfactual import gate_controls, gates_without, scores_before_last, what_if
+from imecd_lite.counterfactual import (
+    code_controls,
+    gate_controls,
+    gates_without,
+    scores_before_last,
+    what_if,
+    with_codebooks,
+)
 
 DATASET = tiny.tiny_dataset()
 MODELS = {"literal": {}, "default": tiny.DEFAULTS}
@@ -103,3 +110,35 @@ def test_controls_are_sums_over_experts_under_each_gate(model):
         torch.testing.assert_close(versions["a flat gate"][i], sum(opinions) / len(opinions))
         dealt = sum(gate * opinion for gate, opinion in zip(own.routing_weights[deal[i]], opinions, strict=True))
         torch.testing.assert_close(versions["gates dealt out at random"][i], dealt)
+
+
+def score(model):
+    history = torch.as_tensor(DATASET.sequences[3][:-1])[None, -DATASET.max_length :]
+    return model.full_sort_predict(history, torch.as_tensor(DATASET.user_keys[3:4]))[0]
+
+
+def test_louder_and_other_codes_are_those_of_a_model_changed_by_hand(model):
+    changed, before = copy.deepcopy(model), score(model)
+    for codebook in changed.codebooks.values():
+        codebook.lambda_q = 2.0
+        codebook.codes.copy_(codebook.codes.flip(0))
+    flipped = {name: codebook.codes.flip(0) for name, codebook in model.codebooks.items()}
+    torch.testing.assert_close(score(with_codebooks(model, 2.0, flipped)), score(changed))
+    assert not torch.allclose(score(changed), before)
+    torch.testing.assert_close(score(model), before)  # it stays as it is
+    torch.testing.assert_close(score(with_codebooks(model)), before)
+
+
+def test_controls_of_codes_are_none_their_mean_the_wrong_ones_and_the_models_own(model):
+    controls = code_controls(model)
+    silent = copy.deepcopy(model)
+    for codebook in silent.codebooks.values():
+        codebook.codes.zero_()
+    torch.testing.assert_close(score(controls["no code"]), score(silent))
+    for name, codebook in model.codebooks.items():
+        mean = controls["one code for all, their mean"].codebooks[name].codes
+        wrong = controls["each the next one's code"].codebooks[name].codes
+        for z in range(len(codebook.codes)):
+            torch.testing.assert_close(mean[z], sum(codebook.codes) / len(codebook.codes))
+            assert torch.equal(wrong[z], codebook.codes[z - 1])
+    assert controls["its own code"] is model

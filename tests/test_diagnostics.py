@@ -136,3 +136,19 @@ def test_modules_that_are_switched_off_are_left_out():
     model = tiny.tiny_model(use_codebooks=False, use_experts=False).eval()
     report = diagnostics.diagnose(model, DATASET, SPLIT)
     assert set(report) == {"steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps", "steps_gain"}
+
+
+def test_distances_are_those_of_each_history_to_its_own_code(model):
+    indices, sequences = diagnostics.chosen_codes(model, DATASET, SPLIT, "id")
+    distances = diagnostics.distances_to_codes(model, "id", indices, sequences)
+    codes = model.codebooks["id"].codes.flatten(1).tolist()
+    for user in range(len(indices)):
+        squares = [(a - b) ** 2 for a, b in zip(sequences[user].tolist(), codes[indices[user]], strict=True)]
+        assert distances[user] == pytest.approx(sum(squares) ** 0.5)
+
+
+def test_contents_are_shares_of_each_code_and_a_dead_code_is_empty():
+    contents = diagnostics.code_contents(np.array([0, 0, 3, 0]), np.array(["tea", "zoo", "tea", "tea"]), 4)
+    assert contents.columns.tolist() == [1, 2, 3, 4] and contents.index.tolist() == ["tea", "zoo"]
+    assert contents.loc["tea"].tolist() == pytest.approx([2 / 3, 0, 0, 1])
+    assert contents.loc["zoo"].tolist() == pytest.approx([1 / 3, 0, 0, 0])

@@ -12,12 +12,17 @@ from PIL import Image
 from imecd_lite.plots import (
     COLOURS,
     MARKS,
+    code_bars,
     gate_bars,
     patch_grid,
+    plot_code_use,
+    plot_contents,
     plot_gains,
     plot_maps,
     plot_routing,
     plot_shares,
+    plot_usage,
+    share_bars,
     token_strip,
 )
 
@@ -99,3 +104,42 @@ def test_bars_of_a_gate_can_be_read_out():
     bars = gate_bars(np.array([0.25, 0.75]), np.array([1.0, 0.0]), "image").data
     assert 'aria-label="The gate of the picture: expert 1 25%, before 100%, expert 2 75%, before 0%"' in bars
     assert "width:25.0%" in bars and "calc(100.0% - 1px)" in bars and COLOURS["image"] in bars
+
+
+def test_code_use_is_drawn_epoch_by_epoch_and_missing_columns_are_left_out():
+    history = pd.DataFrame({"epoch": [1, 2], "id/code_perplexity": [24.0, 1.5], "id/codes_used": [24, 3]})
+    figure = plot_code_use({"literal": history, "older": history[["epoch"]]}, 24, "Codes")
+    assert [trace.y.tolist() for trace in figure.data] == [[24.0, 1.5], [24, 3]]
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dot"]
+    assert {trace.line.color for trace in figure.data} == {COLOURS["id"]}
+    assert figure.layout.meta["alt"] == (
+        "Codes literal, ID, perplexity: 24.0 at first, 1.5 at last; "
+        "literal, ID, codes in use: 24.0 at first, 3.0 at last."
+    )
+
+
+def test_usage_is_sorted_and_names_the_codes_in_use():
+    figure = plot_usage({"run": {"id": np.array([1, 3, 0]), "text": np.array([0, 8, 0])}}, "Use")
+    assert [trace.y.tolist() for trace in figure.data] == [[0.75, 0.25, 0], [1, 0, 0]]
+    assert [title.text for title in figure.layout.annotations] == [
+        "run, ID: 2 of 3 codes in use",
+        "run, text: 1 of 3 codes in use",
+    ]
+    assert figure.layout.meta["alt"].endswith("run, text: 1 of 3 codes in use, the busiest has 100%.")
+
+
+def test_contents_stand_in_the_order_of_their_favourites():
+    shares = pd.DataFrame({1: [0.2, 0.8], 2: [0.6, 0.4], 3: [0.0, 0.0], 4: [0.9, 0.1]}, index=["zoo", "tea"])
+    figure = plot_contents(shares, "Who?")
+    assert figure.data[0].x == ("4", "2", "3", "1")
+    assert figure.data[0].z.tolist() == [[0.9, 0.6, 0.0, 0.2], [0.1, 0.4, 0.0, 0.8]]
+    assert figure.layout.meta["alt"].startswith("Who? code 4 most zoo, 90%; code 2 most zoo, 60%;")
+
+
+def test_bars_of_codes_and_of_shares_can_be_read_out_and_escape_what_they_are_given():
+    bars = code_bars(np.array([0.1, 0.7, 0.2]), "a <b>", "id", chosen=1, marks=np.array([0.5, 0.25, 0.25])).data
+    assert 'aria-label="a &lt;b&gt;: code 2 70%, code 3 20%, code 1 10%"' in bars and "<b>" not in bars
+    assert bars.count("opacity:1") == 1 and bars.count("opacity:0.35") == 2
+    assert "calc(50.00% - 1px)" in bars and "height:70.00%" in bars
+    lying = share_bars(pd.Series({'<i>"tea"': 0.25}), "on", COLOURS["text"]).data
+    assert "on: &lt;i&gt;&quot;tea&quot; 25%" in lying and "<i>" not in lying and "width:25.0%" in lying

@@ -1,5 +1,6 @@
 """Widgets without a browser: what each move shows, at the sliders' ends too."""
 
+import math
 import time
 
 import numpy as np
@@ -9,16 +10,22 @@ import tiny
 import torch
 
 from imecd_lite.checkpoint import load_checkpoint
+from imecd_lite.codebooks import gumbel
 from imecd_lite.config import BUNDLED_DATA
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import Features, load_features
 from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD
 from imecd_lite.widgets import (
+    code_explorer,
     gate_explorer,
+    gumbel_explorer,
     neighbour_explorer,
     shopper_explorer,
+    view_code,
     view_gates,
+    view_gumbel,
+    view_injection,
     view_neighbours,
     view_shopper,
 )
@@ -293,3 +300,116 @@ def test_a_move_of_the_gates_takes_less_than_200_milliseconds():
     torch.set_num_threads(threads)
     assert np.median(seconds) < 0.2, "though its pictures are seen for the first time"
     assert max(sizes) < 200_000
+
+
+LOGITS = torch.tensor([1.0, 0.0, -1.0, 2.0])
+
+
+def test_a_draw_is_eq_8_and_its_hard_choice_the_greatest():
+    view = view_gumbel(LOGITS, temperature=0.5, noise=2.0, draw=3, num_draws=50)
+    noise = gumbel((50, 4), torch.Generator().manual_seed(0))
+    exponentials = [math.exp((o + 2 * n) / 0.5) for o, n in zip(LOGITS.tolist(), noise[2].tolist(), strict=True)]
+    assert view.soft.tolist() == pytest.approx([e / sum(exponentials) for e in exponentials], rel=1e-4)
+    assert view.hard == max(range(4), key=lambda z: exponentials[z])
+    hard = [max(range(4), key=lambda z, row=row: LOGITS[z] + 2 * row[z]) for row in noise]
+    assert view.drawn.tolist() == pytest.approx([hard.count(z) / 50 for z in range(4)])
+
+
+def test_temperature_changes_no_throw_and_the_noise_does():
+    draws = [view_gumbel(LOGITS, tau).drawn for tau in (0.01, 1, 10)]
+    assert all((drawn == draws[0]).all() for drawn in draws)
+    assert draws[0] == pytest.approx(LOGITS.softmax(dim=0).numpy(), abs=0.03)
+    assert view_gumbel(LOGITS, noise=0.0).drawn.tolist() == [0, 0, 0, 1]
+    assert "100% of 2,000 draws choose it" in view_gumbel(LOGITS, noise=0.0).news
+
+
+def test_dice_can_be_moved_to_every_end():
+    temperature, noise, draw, page = (panel := gumbel_explorer(LOGITS)).children
+    shown = []
+    page.observe(lambda change: shown.append(change.new), "value")
+    temperature.value = 0.01
+    temperature.value = 10
+    noise.value = 3
+    draw.value = 50
+    noise.value = 0
+    assert len(shown) == 5 and "nan" not in page.value and page.value.count('role="img"') == 3
+    assert repr(panel) == "[widget: temperature, noise, draw; run the notebook to move it]"
+
+
+USERS = pd.DataFrame({"journey": ["<tea>", "zoo"] * (tiny.NUM_USERS // 2)})
+CODED = {"items": TRUTH, "users": USERS}
+
+
+def test_a_code_shows_its_members_the_nearest_first_and_their_journeys():
+    indices, distances = np.full(tiny.NUM_USERS, 2), np.arange(tiny.NUM_USERS, 0, -1.0)
+    indices[[3, 5, 6]] = 1
+    view = view_code(DATASET, indices, distances, 1, "text", CODED, top_k=2, latest=3)
+    assert view.members.tolist() == [6, 5, 3]
+    assert view.heading == "Code 2 of the text: 3 of 24 shoppers chose it; the nearest to it:"
+    assert view.journeys.to_dict() == pytest.approx({"zoo": 2 / 3, "<tea>": 1 / 3})
+    assert [[card.item_id for card in shelf.cards] for shelf in view.histories] == [
+        [DATASET.item_ids[i - 1] for i in DATASET.sequences[user][:-1][-3:]] for user in (6, 5)
+    ]
+    assert "<tea>" not in view._repr_html_() and "&lt;tea&gt;" in view._repr_html_()
+    assert view_code(DATASET, indices, distances, 0).heading == "Code 1 of the ID: 0 of 24 shoppers chose it."
+
+
+def test_with_louder_codes_rank_and_lists_are_those_of_the_changed_model():
+    changed = tiny.tiny_model(**tiny.DEFAULTS).float().eval()
+    for codebook in changed.codebooks.values():
+        codebook.lambda_q = 3.0
+    view = view_injection(MODEL, DATASET, 2, 3.0, top_k=4, num_inference_steps=None)
+    history, key = torch.as_tensor(DATASET.sequences[2][:-1]), torch.as_tensor(DATASET.user_keys[2:3])
+    target = int(DATASET.sequences[2][-1])
+    for rank, shelf, model in zip(view.ranks, (view.shown, view.before), (changed, MODEL), strict=True):
+        scores = model.full_sort_predict(history[None, -DATASET.max_length :], key)[0]
+        assert rank == int((scores >= scores[target]).sum())
+        assert [card.item_id for card in shelf.cards] == [f"item {i}" for i in scores.topk(4).indices.tolist()]
+    same = view_injection(MODEL, DATASET, 2, MODEL.config.lambda_q)
+    assert same.ranks[0] == same.ranks[1] and "Of the 6 shown, 6 are the same." in same.news
+
+
+def test_every_code_of_every_modality_can_be_reached_and_dead_ones_are_said_to_be(monkeypatch):
+    monkeypatch.setattr("imecd_lite.diagnostics.read_truth", lambda dataset: CODED)
+    space, code, gathered, shopper, lambda_q, changed = code_explorer(MODEL, DATASET, user_id="user 3").children
+    assert "Shown to user 3 with" in changed.value
+    drawn, sizes = [], {}
+    changed.observe(lambda change: drawn.append(change.new), "value")
+    lambda_q.value = 3.0
+    lambda_q.value = 0.0
+    assert len(drawn) == 2
+    for space.value in ("text", "image", "id"):
+        total = 0
+        for code.value in range(1, MODEL.config.codebook_size + 1):
+            assert f"Code {code.value} of the" in gathered.value and "<tea>" not in gathered.value
+            if "0 of 24 shoppers chose it." in gathered.value:
+                assert "it is dead" in changed.value
+                continue
+            total += shopper.max
+            shopper.value = shopper.max
+            assert "Shown to user" in changed.value
+        sizes[space.value] = total
+    assert set(sizes.values()) == {tiny.NUM_USERS}, "every shopper has one code"
+
+
+def test_a_model_without_codebooks_is_refused():
+    with pytest.raises(InputError, match="no codebooks"):
+        code_explorer(tiny.tiny_model(use_codebooks=False), DATASET)
+
+
+def test_a_move_of_the_codes_takes_less_than_200_milliseconds():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, load_features(shop))
+    _, code, gathered, shopper, lambda_q, changed = code_explorer(model, shop, user_id="U0042").children
+    seconds, sizes = [], []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # process time counts every thread
+    for number in range(8):
+        for control, value in ((lambda_q, number / 4), (shopper, number + 2), (code, number + 2)):
+            start = time.process_time()  # others may use the machine
+            control.value = value
+            seconds.append(time.process_time() - start)
+            sizes.append(len(gathered.value) + len(changed.value))
+    torch.set_num_threads(threads)
+    assert np.median(seconds) < 0.2, "though its pictures are seen for the first time"
+    assert max(sizes) < 250_000
