@@ -41,6 +41,7 @@ _MODULE_OF = {
     "shopper_explorer": "widgets",
     "neighbour_explorer": "widgets",
     "gate_explorer": "widgets",
+    "diffusion_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)
