@@ -1,6 +1,7 @@
 """Neighbours in a space, by hand on a few vectors."""
 
 import numpy as np
+import pytest
 import tiny
 import torch
 

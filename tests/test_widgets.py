@@ -327,8 +327,9 @@ def test_every_control_of_the_diffusion_explorer_draws_and_nothing_is_computed_t
     panel = diffusion_explorer(MODEL, DATASET, "user 1")
     (play, step), (shopper, steps, seed, modality, news, picture) = panel.children[0].children, panel.children[1:7]
     assert (step.value, step.max, play.max, shopper.value, steps.value) == (0, 8, 8, 2, 8)
-    for step.value in (3, step.max, 0):
-        assert f"after {step.value} of 8 steps" in news.value
+    for number in (3, 8, 0):
+        step.value = number
+        assert f"after {number} of 8 steps" in news.value
     assert asked == [(1, 8, 0)], "scrubbing asks for no new walk"
     modality.value = "image"
     assert "by picture" in picture.value and len(asked) == 1
@@ -338,7 +339,8 @@ def test_every_control_of_the_diffusion_explorer_draws_and_nothing_is_computed_t
     step.value = 1
     assert "t = 0" in news.value
     for control in (shopper, seed):
-        for control.value in (control.min, control.max):
+        for number in (control.min, control.max):
+            control.value = number
             assert f"user {shopper.value - 1} after 1 of 1" in news.value
     count = len(asked)
     seed.value = 0
