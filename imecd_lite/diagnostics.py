@@ -193,7 +193,7 @@ def heard(model: IMECD, batch: Batch, modality: str, timesteps: Sequence[int], s
     sequence, _ = model.quantise(modality, F.embedding(batch.item_seq, table))
     predict = model.denoisers[modality].given(sequence, batch.item_seq > 0)
     x_0 = table[batch.pos_items]  # (B, D)
-    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0)
+    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed), dtype=x_0.dtype).to(x_0.device)
     changes = []
     for t in timesteps:
         steps = torch.full((len(x_0),), t, device=x_0.device)

@@ -256,20 +256,20 @@ def plot_lines(
 def plot_walks(
     points: np.ndarray,
     paths: dict[str, np.ndarray],
-    pictures: dict[str, tuple[np.ndarray, str]],
+    pictures: dict[str, tuple[str, np.ndarray, str]],
     modality: str,
     title: str,
 ) -> go.Figure:
-    """Walks on one map of the catalogue, side by side, with pictures of items where they stand.
+    """Walks on one map of the catalogue, side by side, each with the picture of an item where it stands.
 
     Args:
         points: (I, 2) where the items are.
         paths: by heading, (S + 1, 2); the first place is a circle, the last a square.
-        pictures: by what it is, where it stands (2,) and its picture as a data URL.
+        pictures: by heading, what the item is, where it stands (2,) and its picture as a data URL.
     """
     figure = make_subplots(1, len(paths), subplot_titles=list(paths), horizontal_spacing=0.02)
     width = 0.13 * np.ptp(points[:, 0]), 0.13 * np.ptp(points[:, 1])
-    for column, path in enumerate(paths.values(), start=1):
+    for column, (heading, path) in enumerate(paths.items(), start=1):
         items = {"color": "#d0d0d0", "size": 4}
         walked = {"color": COLOURS[modality], "size": [11] + [4] * (len(path) - 2) + [12]}
         walked["symbol"] = ["circle"] + ["circle"] * (len(path) - 2) + ["square"]
@@ -279,18 +279,17 @@ def plot_walks(
         ):
             xy = {"x": place[:, 0].round(2), "y": place[:, 1].round(2)}
             figure.add_trace(go.Scatter(showlegend=False, **xy, **look), 1, column)
-        for name, (place, source) in pictures.items():
-            at = {"xref": f"x{column}", "yref": f"y{column}", "x": float(place[0]), "y": float(place[1])}
-            size = {"sizex": width[0], "sizey": width[1], "xanchor": "center", "yanchor": "bottom"}
-            figure.add_layout_image(source=source, layer="above", opacity=0.9, **size, **at)
-            at["ax"], at["ay"] = 0, 16
-            figure.add_annotation(text=html.escape(name), showarrow=False, yshift=-8, font_size=12, **at)
+        name, place, source = pictures[heading]
+        at = {"xref": f"x{column}", "yref": f"y{column}", "x": float(place[0]), "y": float(place[1])}
+        size = {"sizex": width[0], "sizey": width[1], "xanchor": "center", "yanchor": "bottom"}
+        figure.add_layout_image(source=source, layer="above", opacity=0.9, **size, **at)
+        figure.add_annotation(text=html.escape(name), showarrow=False, yshift=-9, font_size=13, **at)
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     said = "; ".join(
         f"{heading}, from ({path[0, 0]:.1f}, {path[0, 1]:.1f}) to ({path[-1, 0]:.1f}, {path[-1, 1]:.1f})"
         for heading, path in paths.items()
     )
-    where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, (place, _) in pictures.items())
+    where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, place, _ in pictures.values())
     finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
     return figure.update_layout(margin={"l": 20, "t": 80, "b": 20})
 

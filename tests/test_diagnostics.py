@@ -152,8 +152,8 @@ def test_mean_cosine_is_that_of_all_pairs():
 
 def test_what_is_heard_is_the_change_of_the_prediction_with_another_item(model):
     batch = tiny.tiny_batch()
-    table, noise = model.item_embeddings()["text"].detach(), None
-    noise = torch.randn(len(batch.users), 16, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    table = model.item_embeddings()["text"].detach()
+    noise = torch.randn(len(batch.users), 16, generator=torch.Generator().manual_seed(4), dtype=table.dtype)
     sequence, _ = model.quantise("text", table[batch.item_seq])
     shares = []
     for i, item in enumerate(batch.pos_items):
@@ -162,7 +162,7 @@ def test_what_is_heard_is_the_change_of_the_prediction_with_another_item(model):
             x_t = model.schedule.add_noise(clean[None], noise[i : i + 1], torch.tensor([3]))
             row = slice(i, i + 1)
             predicted.append(model.denoisers["text"](x_t, torch.tensor([3]), sequence[row], batch.item_seq[row] > 0))
-        shares.append(float((predicted[0] - predicted[1]).norm() / predicted[0].norm()))
+        shares.append(((predicted[0] - predicted[1]).norm() / predicted[0].norm()).item())
     assert diagnostics.heard(model, batch, "text", [3], seed=4)[0] == pytest.approx(np.mean(shares), rel=1e-3)
     deaf = tiny.tiny_model(noise_scale=0.0).eval()
     assert diagnostics.heard(deaf, batch, "text", [1, 8]).tolist() == [0, 0]

@@ -116,7 +116,13 @@ def test_lines_have_their_colours_and_can_be_read_out():
 
 def test_walks_begin_with_a_circle_end_with_a_square_and_have_pictures_where_items_stand():
     points, path = np.array([[0.0, 0], [4, 2], [1, 1]]), np.array([[0.0, 0], [1, 1], [2, 2]])
-    figure = plot_walks(points, {"in": path, "out": path[::-1]}, {"<b>": (points[1], "data:,")}, "id", "Walks")
+    figure = plot_walks(
+        points,
+        {"in": path, "out": path[::-1]},
+        dict.fromkeys(("in", "out"), ("<b>", points[1], "data:,")),
+        "id",
+        "Walks",
+    )
     assert [list(trace.x) for trace in figure.data[1::2]] == [[0, 1, 2], [2, 1, 0]]
     assert figure.data[1].marker.symbol == ("circle", "circle", "square")
     assert [(image.x, image.y, image.source) for image in figure.layout.images] == 2 * [(4, 2, "data:,")]
