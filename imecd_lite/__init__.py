@@ -43,6 +43,7 @@ _MODULE_OF = {
     "gate_explorer": "widgets",
     "gumbel_explorer": "widgets",
     "code_explorer": "widgets",
+    "diffusion_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

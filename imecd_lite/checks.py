@@ -375,3 +375,135 @@ def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
     return Verdict(
         WRONG, f"that is {float(read):.2f}; it should lie between 1 and {size}. Are your shares of all choices?"
     )
+
+
+NOISE_MISTAKES = {
+    "alpha": "you used the alpha of step t alone: that is Eq. 11, one step. Alpha-bar is the product of all up to t.",
+    "beta": "you used beta where alpha-bar belongs; alpha is 1 - beta, alpha-bar the product of the alphas.",
+    "root": "the square roots are missing: Eq. 12 mixes with sqrt(abar) and sqrt(1 - abar).",
+    "swap": "signal and noise are swapped: sqrt(abar) goes with x_0, sqrt(1 - abar) with the noise.",
+    "off": "you are off by one: t counts from 1, so beta_t is `betas[t - 1]`.",
+}
+
+
+def check_add_noise(
+    add_noise: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Verdict:
+    """Does ``add_noise(x_0, noise, t, betas)`` make x_t by Eq. 12? x_0 and noise (B, D), t (B,) from 1, betas (T,)."""
+    generator = torch.Generator().manual_seed(0)
+    x_0, noise = torch.randn(2, 6, 4, generator=generator)  # (B, D) each
+    t, betas = torch.tensor([1, 2, 3, 5, 7, 9]), torch.linspace(0.05, 0.4, 10)
+    answer = add_noise(x_0.clone(), noise.clone(), t.clone(), betas.clone())
+    read = read_answer(answer, (6, 4), "one noised vector for each", "return x_t by Eq. 12.")
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(NOISE_MISTAKES, count):
+            if close(read, noised_with(x_0, noise, t, betas, mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, "and no loop over the steps: Eq. 12 jumps to any t at once.")
+                return Verdict(WRONG, " And ".join(NOISE_MISTAKES[mistake] for mistake in mistakes))
+    return Verdict(WRONG, "the shape is right, the numbers are not; work out t = 1 by hand, where abar is 1 - beta_1.")
+
+
+def noised_with(
+    x_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, betas: torch.Tensor, mistakes: tuple[str, ...] = ()
+) -> torch.Tensor:
+    """Eq. 12, (B, D), with ``mistakes`` of ``NOISE_MISTAKES`` made on purpose."""
+    kept = betas if "beta" in mistakes else 1 - betas if "alpha" in mistakes else (1 - betas).cumprod(dim=0)  # (T,)
+    abar = kept[t if "off" in mistakes else t - 1][:, None]  # (B, 1)
+    signal, rest = (abar, 1 - abar) if "root" in mistakes else (abar.sqrt(), (1 - abar).sqrt())
+    return rest * x_0 + signal * noise if "swap" in mistakes else signal * x_0 + rest * noise
+
+
+def check_snr(answer: object, alphas_cumprod: torch.Tensor, variance: float) -> Verdict:
+    """Is ``answer`` (T,) the signal-to-noise ratio of x_t at t = 1 ... T?
+
+    Args:
+        alphas_cumprod: (T + 1,), abar_0 = 1 first.
+        variance: of x_0; the noise's is 1.
+    """
+    abar = torch.as_tensor(alphas_cumprod).double()[1:]  # (T,)
+    if answer is not None and np.shape(answer) == (len(abar) + 1,):
+        return Verdict(WRONG, "one too many: at t = 0 there is no noise to divide by; begin with t = 1.")
+    read = read_answer(
+        answer, (len(abar),), "one ratio a step", "how strong is the signal at each t, the noise being 1?"
+    )
+    if isinstance(read, Verdict):
+        return read
+    ratio = variance * abar / (1 - abar)
+    mistakes = {
+        "you forgot the variance of x_0: the schedule alone does not know how loud the signal is.": abar / (1 - abar),
+        "the wrong way up: that is noise over signal.": 1 / ratio,
+        "that is the ratio of the amplitudes; variances are wanted, so don't take the square root.": ratio.sqrt(),
+        "that is the signal alone; divide it by the variance of the noise, 1 - abar.": variance * abar,
+        "you multiplied by x_0's deviation; variances are wanted.": variance**0.5 * abar / (1 - abar),
+        "those are decibels or logarithms; give the plain ratio.": 10 * ratio.log10(),
+    }
+    if torch.allclose(read.double(), ratio, rtol=1e-3):
+        first = int((ratio < 1).nonzero()[0]) + 1 if (ratio < 1).any() else None
+        return Verdict(
+            RIGHT, f"from t = {first} on there is more noise than signal." if first else "signal to the end."
+        )
+    for message, wrong in mistakes.items():
+        if torch.allclose(read.double(), wrong, rtol=1e-3):
+            return Verdict(WRONG, message)
+    return Verdict(WRONG, f"the shape is right, the numbers are not; at t = 1 the ratio is {ratio[0]:.4g}.")
+
+
+STEP_MISTAKES = {
+    "swap": "the two weights of Eq. 17 are swapped: sqrt(abar_{t-1}) beta_t belongs to the prediction.",
+    "previous": "you used abar_t where abar_{t-1} belongs.",
+    "sigma": "your sigma² is beta_t, and so the last step, t = 1, adds noise; the paper's is zero there.",
+    "variance": "the noise is multiplied by sigma, not by sigma²: take the square root.",
+    "mean": "that is the mean of Eq. 17; Eq. 18 adds sigma times the noise.",
+}
+
+
+def check_step(step: Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
+    """Does ``step(prediction, x_t, t, noise, abar)`` make x_{t-1} by Eq. 17, 18?
+
+    Prediction, x_t and noise are (B, D), t is an int from 1, abar (T + 1,) begins with abar_0 = 1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    prediction, x_t, noise = torch.randn(3, 5, 4, generator=generator)  # (B, D) each
+    abar = torch.cat([torch.ones(1), (1 - torch.linspace(0.05, 0.5, 8)).cumprod(dim=0)])  # (T + 1,)
+    times, reads = (1, 4, 8), []
+    for t in times:
+        answer = step(prediction.clone(), x_t.clone(), t, noise.clone(), abar.clone())
+        read = read_answer(answer, (5, 4), "as x_t", "return x_{t-1} by Eq. 18.")
+        if isinstance(read, Verdict):
+            return read
+        reads.append(read)
+    if not all(read.double().isfinite().all() for read in reads):
+        return Verdict(WRONG, "some are not finite numbers; is there a 1 - abar_0, zero, below a fraction?")
+    for count in range(3):
+        for mistakes in combinations(STEP_MISTAKES, count):
+            wanted = [stepped_with(prediction, x_t, t, noise, abar, mistakes) for t in times]
+            if all(close(read, one) for read, one in zip(reads, wanted, strict=True)):
+                if not mistakes:
+                    return Verdict(RIGHT, "and at t = 1 it returns the prediction itself.")
+                return Verdict(WRONG, " And ".join(STEP_MISTAKES[mistake] for mistake in mistakes))
+    right = [
+        t for t, read in zip(times, reads, strict=True) if close(read, stepped_with(prediction, x_t, t, noise, abar))
+    ]
+    hint = f"right at t = {', '.join(map(str, right))} alone" if right else "wrong at every t"
+    return Verdict(WRONG, f"the shape is right, the numbers are {hint}; beta_t is 1 - abar_t / abar_{{t-1}}.")
+
+
+def stepped_with(
+    prediction: torch.Tensor,
+    x_t: torch.Tensor,
+    t: int,
+    noise: torch.Tensor,
+    abar: torch.Tensor,
+    mistakes: tuple[str, ...] = (),
+) -> torch.Tensor:
+    """Eq. 17, 18, (B, D), with ``mistakes`` of ``STEP_MISTAKES`` made on purpose."""
+    alpha = abar[t] / abar[t - 1]
+    before = abar[t] if "previous" in mistakes else abar[t - 1]
+    weights = [before.sqrt() * (1 - alpha) / (1 - abar[t]), alpha.sqrt() * (1 - before) / (1 - abar[t])]
+    first, second = reversed(weights) if "swap" in mistakes else weights
+    variance = 1 - alpha if "sigma" in mistakes else (1 - before) / (1 - abar[t]) * (1 - alpha)
+    sigma = 0.0 if "mean" in mistakes else variance if "variance" in mistakes else variance.sqrt()
+    return first * prediction + second * x_t + sigma * noise

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
-from imecd_lite.dataset import Dataset, Split, eval_batches, read_table
+from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table
 from imecd_lite.evaluate import ndcg, paired_bootstrap
 from imecd_lite.model import IMECD
 
@@ -187,3 +187,37 @@ def code_contents(indices: np.ndarray, labels: np.ndarray, num_codes: int) -> pd
     names = pd.Series(labels).value_counts().index
     counts = pd.crosstab(labels, indices + 1).reindex(index=names, columns=range(1, num_codes + 1), fill_value=0)
     return (counts / counts.sum().clip(lower=1)).rename_axis(index=None, columns=None)
+
+
+def mean_cosine(vectors: torch.Tensor) -> float:
+    """Mean cosine of two different rows of vectors (B, D): 1 when all point one way, near 0 when all ways."""
+    unit = F.normalize(vectors.detach().double(), dim=-1)
+    return float((unit.sum(dim=0).square().sum() - len(unit)) / (len(unit) * (len(unit) - 1)))
+
+
+@torch.no_grad()
+def heard(model: IMECD, batch: Batch, modality: str, timesteps: Sequence[int], seed: int = 0) -> np.ndarray:
+    """How much Eq. 13 makes of x_t: the change in x-hat_0, as a share of its length, when x_t comes from another item.
+
+    Args:
+        model: in eval mode.
+        batch: histories, and the items whose representations are noised.
+        timesteps: t, 1 ... T.
+        seed: of the noise, which is the same for both items.
+
+    Returns:
+        Means over the batch, one for each of ``timesteps``.
+    """
+    table = model.item_embeddings()[modality]
+    sequence, _ = model.quantise(modality, F.embedding(batch.item_seq, table))
+    predict = model.denoisers[modality].given(sequence, batch.item_seq > 0)
+    x_0 = table[batch.pos_items]  # (B, D)
+    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed), dtype=x_0.dtype).to(x_0.device)
+    changes = []
+    for t in timesteps:
+        steps = torch.full((len(x_0),), t, device=x_0.device)
+        own, other = (
+            predict(model.schedule.add_noise(original, noise, steps), steps) for original in (x_0, x_0.roll(1, dims=0))
+        )
+        changes.append(float(((own - other).norm(dim=1) / own.norm(dim=1)).mean()))
+    return np.array(changes)

@@ -289,11 +289,19 @@ class IMECD(Recommender):
         for rows, chunk in length_chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
             generated = {name: trajectory.samples[-1] for name, trajectory in trajectories.items()}
-            products = [generated[name] @ tables[name].T for name in self.modalities]  # (b, I + 1) each
-            scores[rows] = self.score_scale * sum(w * s for w, s in zip(self.score_weights, products, strict=True))
+            scores[rows] = self.score(generated, chunk, tables)
+        return scores
+
+    @torch.no_grad()
+    def score(
+        self, generated: dict[str, torch.Tensor], item_seq: torch.Tensor, tables: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Eq. 19 for any p_u in each modality, (B, D), and its history (B, L): (B, I + 1), column 0 -inf."""
+        products = [generated[name] @ tables[name].T for name in self.modalities]  # (B, I + 1) each
+        scores = self.score_scale * sum(w * s for w, s in zip(self.score_weights, products, strict=True))
         if self.repeat_bias is not None:
             bias = sum(w * b for w, b in zip(self.score_weights, self.repeat_bias, strict=True))
-            scores += REPEAT_SCALE * bias * seen_items(item_seq, self.num_items)
+            scores = scores + REPEAT_SCALE * bias * seen_items(item_seq, self.num_items)
         scores[:, 0] = -torch.inf
         return scores
 

@@ -372,3 +372,145 @@ def share_bars(shares: pd.Series, title: str, colour: str, width: int = 340) -> 
         f'<div role="img" aria-label="{html.escape(title, quote=True)}: {said}" style="width:{width}px;max-width:100%">'
         f'<div style="font-weight:600">{html.escape(title)}</div>{lines}</div>'
     )
+
+
+def plot_lines(
+    lines: pd.DataFrame,
+    title: str,
+    y: str,
+    colours: dict[str, str] | None = None,
+    dashes: dict[str, str] | None = None,
+    **axes: dict,
+) -> go.Figure:
+    """A line for each column over the index, whose name is the horizontal axis's.
+
+    Args:
+        y: name of the vertical axis.
+        colours: by column; plotly's where it says nothing.
+        dashes: by column; solid where it says nothing.
+        axes: "xaxis" and "yaxis", what else to tell plotly of them, such as ``yaxis={"type": "log"}``.
+    """
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=list(lines.index),
+                y=[float(f"{value:.4g}") for value in lines[name]],
+                mode="lines+markers",
+                name=name,
+                marker_size=5,
+                line={"color": (colours or {}).get(name), "dash": (dashes or {}).get(name, "solid")},
+            )
+            for name in lines
+        ]
+    )
+    x = lines.index.name
+    first, last = lines.index[0], lines.index[-1]
+    said = (f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines)
+    finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
+    figure.update_xaxes(title=x, title_standoff=6).update_yaxes(title=y, exponentformat="power")
+    return figure.update_layout(legend_y=-0.2, margin={"l": 70, "b": 60}, **axes)
+
+
+def plot_walks(
+    points: np.ndarray,
+    paths: dict[str, np.ndarray],
+    pictures: dict[str, tuple[str, np.ndarray, str]],
+    modality: str,
+    title: str,
+) -> go.Figure:
+    """Walks on one map of the catalogue, side by side, each with the picture of an item where it stands.
+
+    Args:
+        points: (I, 2) where the items are.
+        paths: by heading, (S + 1, 2); the first place is a circle, the last a square.
+        pictures: by heading, what the item is, where it stands (2,) and its picture as a data URL.
+    """
+    figure = make_subplots(1, len(paths), subplot_titles=list(paths), horizontal_spacing=0.02)
+    width = 0.13 * np.ptp(points[:, 0]), 0.13 * np.ptp(points[:, 1])
+    for column, (heading, path) in enumerate(paths.items(), start=1):
+        items = {"color": "#d0d0d0", "size": 4}
+        walked = {"color": COLOURS[modality], "size": [11] + [4] * (len(path) - 2) + [12]}
+        walked["symbol"] = ["circle"] + ["circle"] * (len(path) - 2) + ["square"]
+        for place, look in (
+            (points, {"mode": "markers", "marker": items, "hoverinfo": "skip"}),
+            (path, {"mode": "lines+markers", "marker": walked, "line": {"color": COLOURS[modality], "width": 1.5}}),
+        ):
+            xy = {"x": place[:, 0].round(2), "y": place[:, 1].round(2)}
+            figure.add_trace(go.Scatter(showlegend=False, **xy, **look), 1, column)
+        name, place, source = pictures[heading]
+        at = {"xref": f"x{column}", "yref": f"y{column}", "x": float(place[0]), "y": float(place[1])}
+        size = {"sizex": width[0], "sizey": width[1], "xanchor": "center", "yanchor": "bottom"}
+        figure.add_layout_image(source=source, layer="above", opacity=0.9, **size, **at)
+        figure.add_annotation(text=html.escape(name), showarrow=False, yshift=-9, font_size=13, **at)
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    said = "; ".join(
+        f"{heading}, from ({path[0, 0]:.1f}, {path[0, 1]:.1f}) to ({path[-1, 0]:.1f}, {path[-1, 1]:.1f})"
+        for heading, path in paths.items()
+    )
+    where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, place, _ in pictures.values())
+    finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
+    return figure.update_layout(margin={"l": 20, "t": 80, "b": 20})
+
+
+def draw_walk(
+    points: np.ndarray, path: np.ndarray, predicted: np.ndarray, target: np.ndarray, modality: str, alt: str
+) -> HTML:
+    """A map of items (I, 2): the walk so far (k + 1, 2) ●, the place predicted (2,) ◇, that of the target (2,) ○."""
+    width, height, edge = 500, 360, 26
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = min((width - 2 * edge) / max(high[0] - low[0], 1e-9), (height - 2 * edge) / max(high[1] - low[1], 1e-9))
+
+    def put(places: np.ndarray) -> np.ndarray:
+        offset = np.array([width, height]) / 2
+        return offset + (np.atleast_2d(places) - (low + high) / 2) * scale * np.array([1, -1])
+
+    dots = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in put(points))
+    walked = put(path)
+    line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in walked)
+    (x, y), (px, py), (tx, ty) = walked[-1], put(predicted)[0], put(target)[0]
+    colour = COLOURS[modality]
+    return HTML(
+        f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="0 0 {width} {height}" '
+        f'style="width:{width}px;max-width:100%;font-size:13px" fill="none">'
+        f'<path d="{dots}" stroke="#8888" stroke-width="4" stroke-linecap="round"/>'
+        f'<path d="{line}" stroke="{colour}" stroke-width="1.5" opacity=".6"/>'
+        f'<circle cx="{tx:.1f}" cy="{ty:.1f}" r="11" stroke="currentColor" stroke-width="2.5"/>'
+        f'<path d="M{px:.1f} {py - 8:.1f}l8 8l-8 8l-8 -8z" stroke="{colour}" stroke-width="2.5"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour}"/></svg>'
+    )
+
+
+def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: int, modality: str) -> HTML:
+    """The true item's rank by x_t (S + 1,), filled up to ``step``, and by x-hat_0 (S,), open, on a log scale."""
+    width, height, left, bottom = 360, 360, 54, 44
+    steps = max(len(predicted), 1)
+
+    def put(step: float, rank: float) -> tuple[float, float]:
+        down = np.log(rank) / np.log(max(num_items, 2))
+        return left + (width - left - 14) * step / steps, 20 + (height - 20 - bottom) * down
+
+    ticks = [tick for tick in (1, 10, 100, 1000, 10_000, 100_000) if tick <= num_items]
+    parts = []
+    for tick in ticks:
+        _, y = put(0, tick)
+        parts.append(f'<path d="M{left} {y:.1f}H{width - 14}" stroke="#8884"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="currentColor">{tick:,}</text>')
+    x, _ = put(step, 1)
+    parts.append(f'<path d="M{x:.1f} 14V{height - bottom}" stroke="currentColor" stroke-dasharray="3 3"/>')
+    for k, rank in enumerate(predicted):
+        x, y = put(k, rank)
+        parts.append(f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" stroke="{COLOURS[modality]}" fill="none"/>')
+    for k, rank in enumerate(ranks[: step + 1]):
+        x, y = put(k, rank)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[modality]}"/>')
+    said = f"Rank of the true item after {step} of {len(predicted)} steps: {ranks[step]:,} by x_t, " + (
+        f"{predicted[min(step, len(predicted) - 1)]:,} by the prediction."
+    )
+    return HTML(
+        f'<svg role="img" aria-label="{html.escape(said, quote=True)}" viewBox="0 0 {width} {height}" '
+        f'style="width:{width}px;max-width:100%;font-size:12px">{"".join(parts)}'
+        f'<text x="{left}" y="{height - 26}" text-anchor="middle" fill="currentColor">0</text>'
+        f'<text x="{width - 14}" y="{height - 26}" text-anchor="middle" fill="currentColor">{len(predicted)}</text>'
+        f'<text x="{(left + width) / 2:.0f}" y="{height - 8}" text-anchor="middle" fill="currentColor">'
+        "steps done, and the true item’s rank</text></svg>"
+    )

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -60,3 +62,25 @@ def draw_map(vectors: torch.Tensor, seed: int = 0) -> np.ndarray:
 
     mapper = UMAP(n_neighbors=15, min_dist=0.3, n_epochs=200, metric="cosine", random_state=seed, n_jobs=1)
     return mapper.fit_transform(vectors.numpy())
+
+
+class FlatMap(NamedTuple):
+    """A linear map of a space, so that whatever lies in the space, item or not, has its place on it."""
+
+    centre: torch.Tensor  # (D,)
+    axes: torch.Tensor  # (D, 2), orthonormal
+    share: float  # of the items' variance that the two axes show
+
+    def place(self, vectors: torch.Tensor) -> np.ndarray:
+        """Where vectors (n, D) are on the map, (n, 2)."""
+        return ((vectors - self.centre) @ self.axes).detach().cpu().numpy()
+
+
+def flat_map(vectors: torch.Tensor) -> FlatMap:
+    """The plane in which vectors (I, D) vary most: their two principal components."""
+    vectors = vectors.detach()
+    centre = vectors.mean(dim=0)
+    _, singular, components = torch.linalg.svd(vectors - centre, full_matrices=False)
+    axes = components[:2].T  # (D, 2)
+    axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()  # which way is up is arbitrary
+    return FlatMap(centre, axes, float(singular[:2].square().sum() / singular.square().sum()))

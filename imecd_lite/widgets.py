@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import ipywidgets
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from IPython.display import HTML
 
 from imecd_lite.codebooks import gumbel
 from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if, with_codebooks
@@ -20,10 +22,11 @@ from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD, Recommender
-from imecd_lite.plots import COLOURS, NAMES, WORDS, code_bars, gate_bars, share_bars
+from imecd_lite.plots import COLOURS, NAMES, WORDS, code_bars, draw_ranks, draw_walk, gate_bars, share_bars
 from imecd_lite.recommend import score_history
 from imecd_lite.shelf import Shelf, make_shelf
-from imecd_lite.spaces import item_spaces, nearest
+from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
+from imecd_lite.walks import Walk, walk
 
 WIDE = ipywidgets.Layout(width="480px")
 HELD_OUT = {1: "held out for the test", 2: "held out for validation"}
@@ -33,7 +36,8 @@ class Panel(ipywidgets.VBox):
     """A widget whose ``repr`` is one readable line, for saved notebooks and code hosts."""
 
     def __repr__(self) -> str:
-        names = [child.description for child in self.children if getattr(child, "description", "")]
+        controls = [one for child in self.children for one in (child, *getattr(child, "children", ()))]
+        names = [control.description for control in controls if getattr(control, "description", "")]
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
 
 
@@ -617,3 +621,124 @@ def code_explorer(
     for control in (space, code):
         control.observe(lambda _: show_code(), "value")
     return Panel([space, code, gathered, shopper, lambda_q, changed])
+
+
+class DiffusionView(NamedTuple):
+    """A shopper's reverse diffusion at one step."""
+
+    news: str  # where it stands, in words and ranks
+    map: HTML
+    track: HTML  # the rank of the true item at every step
+    near: Shelf  # whom x_t is nearest to
+    predicted: Shelf  # whom x-hat_0 is nearest to
+
+    def __repr__(self) -> str:
+        return "\n".join((self.news, repr(self.near), repr(self.predicted)))
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        row = '<div style="display:flex;flex-wrap:wrap;gap:16px">{}{}</div>'
+        return f"<p><b>{html.escape(self.news)}</b></p>{row.format(self.map.data, self.track.data)}" + row.format(
+            self.near._repr_html_(), self.predicted._repr_html_()
+        )
+
+
+def view_diffusion(
+    dataset: Dataset,
+    tables: dict[str, torch.Tensor],
+    flat: FlatMap,
+    walked: Walk,
+    step: int,
+    modality: str = "id",
+    top_k: int = 4,
+) -> DiffusionView:
+    """A walk after ``step`` of its S reverse steps.
+
+    Args:
+        tables: ``model.item_embeddings()``.
+        flat: ``flat_map`` of the modality's items.
+        walked: from ``walk``.
+        step: 0 (pure noise) to S.
+        modality: the space that is shown; the ranks are of all of them, Eq. 19.
+        top_k: neighbours shown.
+    """
+    items = tables[modality][1:].detach()  # (I, D)
+    x_t = walked.samples[modality][step]
+    last = min(step, len(walked.predictions[modality]) - 1)  # from x_0 nothing is predicted any more
+    x_hat = walked.predictions[modality][last]
+    cosines = F.normalize(torch.stack([x_t, x_hat]), dim=-1) @ F.normalize(items, dim=-1).T  # (2, I)
+    best = cosines.topk(min(top_k, len(items)))
+    near, predicted = (
+        make_shelf(dataset, (found + 1).tolist(), heading, [f"cosine {cosine:.2f}" for cosine in values], walked.target)
+        for found, values, heading in zip(
+            best.indices,
+            best.values.tolist(),
+            (f"● nearest to x_t by {WORDS[modality]}", "◇ nearest to what is predicted from it"),
+            strict=True,
+        )
+    )
+    name, steps, t = dataset.user_ids[walked.user], len(walked.timesteps) - 1, walked.timesteps[step]
+    news = (
+        f"{name} after {step} of {steps} steps, t = {t}. What she did buy (○) is at rank {walked.ranks[step]:,} of "
+        f"{dataset.num_items:,} by x_t (●), at rank {walked.predicted_ranks[last]:,} by what the denoiser predicts (◇)."
+    )
+    path, target = flat.place(walked.samples[modality][: step + 1]), flat.place(items[walked.target - 1][None])[0]
+    alt = f"Map of the items by {WORDS[modality]}, {flat.share:.0%} of their variance, with the walk of {news}"
+    return DiffusionView(
+        news,
+        draw_walk(flat.place(items), path, flat.place(x_hat[None])[0], target, modality, alt),
+        draw_ranks(walked.ranks, walked.predicted_ranks, step, dataset.num_items, modality),
+        near,
+        predicted,
+    )
+
+
+def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = None, top_k: int = 4) -> Panel:
+    """Play a reverse diffusion, or scrub through it: where x_t is, whom it is near, where the true item ranks.
+
+    Args:
+        model: in eval mode.
+        user_id: who is shown first; the first of all when None.
+        top_k: neighbours shown.
+    """
+    tables = {name: table.detach() for name, table in model.item_embeddings().items()}
+    maps = {name: flat_map(table[1:]) for name, table in tables.items()}
+    first, most = dataset.user_ids.index(user_id) + 1 if user_id else 1, model.config.num_train_timesteps
+    walk_of = lru_cache(maxsize=64)(lambda *chosen: walk(model, dataset, *chosen, tables))
+    look = {"layout": WIDE, "style": LABELLED}
+    play = ipywidgets.Play(value=0, min=0, max=most, interval=400, show_repeat=False, description="play")
+    step = ipywidgets.IntSlider(0, 0, most, description="steps done", **look)
+    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", **look)
+    counts = [count for count in (1, 2, 4, 8, 16, 32) if count < most] + [most]
+    steps = ipywidgets.Dropdown(options=counts, value=most, description="steps", style=LABELLED)
+    seed = ipywidgets.IntSlider(0, 0, 19, description="seed", **look)
+    modality = ipywidgets.Dropdown(
+        options=[(WORDS[name], name) for name in tables], description="modality", style=LABELLED
+    )
+    news, picture, near, predicted = (ipywidgets.HTML() for _ in range(4))  # apart: what stays is not drawn anew
+    ipywidgets.jslink((play, "value"), (step, "value"))
+
+    def show(_=None) -> None:
+        chosen, name = walk_of(shopper.value - 1, steps.value, seed.value), modality.value
+        view = view_diffusion(dataset, tables, maps[name], chosen, step.value, name, top_k)
+        news.value = f"<p><b>{html.escape(view.news)}</b></p>"
+        picture.value = f'<div style="display:flex;flex-wrap:wrap">{view.map.data}{view.track.data}</div>'
+        near.value, predicted.value = view.near._repr_html_(), view.predicted._repr_html_()
+
+    def change_steps(change) -> None:
+        set_quietly(step, show, value=0, max=change.new)
+        play.value, play.max = 0, change.new
+        show()
+
+    steps.observe(change_steps, "value")
+    for control in (step, shopper, seed, modality):
+        control.observe(show, "value")
+    show()
+    side = ipywidgets.Layout(flex_flow="row wrap")
+    return Panel(
+        [
+            ipywidgets.HBox([play, step], layout=side),
+            *(shopper, steps, seed, modality, news, picture),
+            ipywidgets.HBox([near, predicted], layout=side),
+        ]
+    )

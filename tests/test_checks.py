@@ -5,6 +5,7 @@ import re
 from itertools import combinations
 
 import numpy as np
+import oracles
 import pytest
 import tiny
 import torch
@@ -13,9 +14,12 @@ from imecd_lite.checks import (
     GATE_MISTAKES,
     GUMBEL_MISTAKES,
     NEAREST_MISTAKES,
+    NOISE_MISTAKES,
     RIGHT,
+    STEP_MISTAKES,
     TO_DO,
     WRONG,
+    check_add_noise,
     check_effective,
     check_em,
     check_gates,
@@ -23,11 +27,15 @@ from imecd_lite.checks import (
     check_nearest,
     check_perplexity,
     check_pooling,
+    check_snr,
+    check_step,
     check_suspicion,
     gates_with,
     gumbel_softmax_with,
     made_vectors,
     nearest_with,
+    noised_with,
+    stepped_with,
 )
 
 MISLEADING = np.arange(40) < 10
@@ -319,3 +327,95 @@ def test_mistakes_of_em(wrong, message):
 )
 def test_mistakes_of_perplexity(wrong, message):
     assert_wrong(check_perplexity(wrong), message)
+
+
+def oracle_noise(x_0, noise, t, betas):
+    """Eq. 11 walked, row by row."""
+    rows = []
+    for row, own, step in zip(x_0.tolist(), noise.tolist(), t.tolist(), strict=True):
+        factor, deviation = oracles.forward_marginal(betas.tolist(), step)
+        rows.append([factor * value + deviation * draw for value, draw in zip(row, own, strict=True)])
+    return torch.tensor(rows)
+
+
+def oracle_step(prediction, x_t, t, noise, abar):
+    betas = [1 - float(abar[k] / abar[k - 1]) for k in range(1, len(abar))]
+    return torch.tensor(oracles.reverse_step(betas, t, prediction.numpy(), x_t.numpy(), noise.numpy()))
+
+
+ABAR = torch.cat([torch.ones(1), (1 - torch.linspace(0.05, 0.5, 8)).cumprod(dim=0)])
+RATIOS = torch.tensor([0.2 * abar / (1 - abar) for abar in ABAR.double().tolist()[1:]])  # of a variance of 0.2
+
+
+def test_the_oracles_of_the_diffusion_pass():
+    for verdict in (check_add_noise(oracle_noise), check_step(oracle_step), check_snr(RATIOS, ABAR, 0.2)):
+        assert verdict.passed, verdict
+    assert f"from t = {1 + int((RATIOS < 1).nonzero()[0])} on" in check_snr(RATIOS, ABAR, 0.2).message
+    assert "signal to the end" in check_snr(1e6 * RATIOS, ABAR, 2e5).message
+
+
+def test_the_stubs_of_the_diffusion_are_told_what_to_do():
+    for verdict in (check_add_noise(lambda *_: None), check_step(lambda *_: None), check_snr(None, ABAR, 0.2)):
+        assert verdict.state == TO_DO
+
+
+@pytest.mark.parametrize("mistake", NOISE_MISTAKES)
+def test_each_mistake_of_noising_has_its_message(mistake):
+    verdict = check_add_noise(lambda *given: noised_with(*given, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == NOISE_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize("mistake", STEP_MISTAKES)
+def test_each_mistake_of_a_reverse_step_has_its_message(mistake):
+    verdict = check_step(lambda *given: stepped_with(*given, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == STEP_MISTAKES[mistake]
+
+
+def test_two_mistakes_of_the_diffusion_are_both_named():
+    noised = check_add_noise(lambda *given: noised_with(*given, ("root", "off")))
+    assert "square roots" in noised.message and "off by one" in noised.message
+    stepped = check_step(lambda *given: stepped_with(*given, ("swap", "mean")))
+    assert "swapped" in stepped.message and "adds sigma" in stepped.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t, betas) + 1, "work out t = 1 by hand"),
+        (
+            lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t, betas)[0],
+            r"the shape is \(4,\); it should be \(6, 4\)",
+        ),
+    ],
+)
+def test_other_mistakes_of_noising(wrong, message):
+    assert_wrong(check_add_noise(wrong), message)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda prediction, *_: prediction, "right at t = 1 alone"),
+        (lambda prediction, *_: prediction + 1, "wrong at every t"),
+        (lambda prediction, *_: prediction / 0, "not finite"),
+    ],
+)
+def test_other_mistakes_of_a_reverse_step(wrong, message):
+    assert_wrong(check_step(wrong), message)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (RATIOS / 0.2, "you forgot the variance"),
+        (1 / RATIOS, "the wrong way up"),
+        (RATIOS**0.5, "the ratio of the amplitudes"),
+        (0.2 * ABAR[1:], "the signal alone"),
+        (RATIOS / 0.2**0.5, "x_0's deviation"),
+        (10 * RATIOS.log10(), "decibels"),
+        (0.2 * ABAR / (1 - ABAR), "one too many"),
+        (RATIOS + 1, "at t = 1 the ratio is"),
+    ],
+)
+def test_mistakes_of_the_signal_to_noise_ratio(wrong, message):
+    assert_wrong(check_snr(wrong, ABAR, 0.2), message)

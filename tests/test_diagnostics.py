@@ -152,3 +152,33 @@ def test_contents_are_shares_of_each_code_and_a_dead_code_is_empty():
     assert contents.columns.tolist() == [1, 2, 3, 4] and contents.index.tolist() == ["tea", "zoo"]
     assert contents.loc["tea"].tolist() == pytest.approx([2 / 3, 0, 0, 1])
     assert contents.loc["zoo"].tolist() == pytest.approx([1 / 3, 0, 0, 0])
+
+
+def test_mean_cosine_is_that_of_all_pairs():
+    vectors = torch.tensor([[1.0, 0], [0, 2], [3, 3], [-1, 0.5]])
+    rows = vectors.tolist()
+    cosines = [
+        sum(a * b for a, b in zip(x, y, strict=True)) / (sum(a * a for a in x) * sum(b * b for b in y)) ** 0.5
+        for i, x in enumerate(rows)
+        for j, y in enumerate(rows)
+        if i != j
+    ]
+    assert diagnostics.mean_cosine(vectors) == pytest.approx(sum(cosines) / len(cosines))
+
+
+def test_what_is_heard_is_the_change_of_the_prediction_with_another_item(model):
+    batch = tiny.tiny_batch()
+    table = model.item_embeddings()["text"].detach()
+    noise = torch.randn(len(batch.users), 16, generator=torch.Generator().manual_seed(4), dtype=table.dtype)
+    sequence, _ = model.quantise("text", table[batch.item_seq])
+    shares = []
+    for i, item in enumerate(batch.pos_items):
+        predicted = []
+        for clean in (table[item], table[batch.pos_items[i - 1]]):
+            x_t = model.schedule.add_noise(clean[None], noise[i : i + 1], torch.tensor([3]))
+            row = slice(i, i + 1)
+            predicted.append(model.denoisers["text"](x_t, torch.tensor([3]), sequence[row], batch.item_seq[row] > 0))
+        shares.append(((predicted[0] - predicted[1]).norm() / predicted[0].norm()).item())
+    assert diagnostics.heard(model, batch, "text", [3], seed=4)[0] == pytest.approx(np.mean(shares), rel=1e-3)
+    deaf = tiny.tiny_model(noise_scale=0.0).eval()
+    assert diagnostics.heard(deaf, batch, "text", [1, 8]).tolist() == [0, 0]

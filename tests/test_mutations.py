@@ -501,7 +501,7 @@ MUTANTS = [
         [("the IDs move to their groups", "[1:].detach()", "[1:]")],
     ),
     (
-        IMECD.full_sort_predict,
+        IMECD.score,
         default_scores,
         [
             ("no repeat bias", "REPEAT_SCALE * bias", "0 * bias"),
@@ -608,9 +608,15 @@ MUTANTS = [
         IMECD.full_sort_predict,
         test_model.test_scores_are_those_of_eq_16_to_19,
         [
-            ("Eq. 19: a modality missing", "(self.score_weights, products,", "(self.score_weights[1:], products[1:],"),
             ("Eq. 19: x_T for x_0", "samples[-1]", "samples[0]"),
             ("Eq. 19: the first prediction", "samples[-1]", "predictions[0]"),
+        ],
+    ),
+    (
+        IMECD.score,
+        test_model.test_scores_are_those_of_eq_16_to_19,
+        [
+            ("Eq. 19: a modality missing", "(self.score_weights, products,", "(self.score_weights[1:], products[1:],"),
             ("Eq. 19: padding recommended", "scores[:, 0] = -torch.inf", "scores[:, 0] = 0"),
         ],
     ),

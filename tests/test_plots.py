@@ -13,15 +13,19 @@ from imecd_lite.plots import (
     COLOURS,
     MARKS,
     code_bars,
+    draw_ranks,
+    draw_walk,
     gate_bars,
     patch_grid,
     plot_code_use,
     plot_contents,
     plot_gains,
+    plot_lines,
     plot_maps,
     plot_routing,
     plot_shares,
     plot_usage,
+    plot_walks,
     share_bars,
     token_strip,
 )
@@ -143,3 +147,46 @@ def test_bars_of_codes_and_of_shares_can_be_read_out_and_escape_what_they_are_gi
     assert "calc(50.00% - 1px)" in bars and "height:70.00%" in bars
     lying = share_bars(pd.Series({'<i>"tea"': 0.25}), "on", COLOURS["text"]).data
     assert "on: &lt;i&gt;&quot;tea&quot; 25%" in lying and "<i>" not in lying and "width:25.0%" in lying
+
+
+def test_lines_have_their_colours_and_can_be_read_out():
+    lines = pd.DataFrame({"one": [1.0, 2.0], "two": [3.0, 0.5]}, index=pd.Index([1, 8], name="t"))
+    figure = plot_lines(lines, "Lines", "height", {"one": "#123456"}, {"two": "dot"}, yaxis={"type": "log"})
+    assert [list(line.y) for line in figure.data] == [[1, 2], [3, 0.5]]
+    assert figure.data[0].line.color == "#123456" and figure.data[1].line.dash == "dot"
+    assert figure.layout.yaxis.type == "log" and figure.layout.yaxis.title.text == "height"
+    assert figure.layout.meta["alt"] == "Lines height. one: 1 at t 1, 2 at 8; two: 3 at t 1, 0.5 at 8."
+
+
+def test_walks_begin_with_a_circle_end_with_a_square_and_have_pictures_where_items_stand():
+    points, path = np.array([[0.0, 0], [4, 2], [1, 1]]), np.array([[0.0, 0], [1, 1], [2, 2]])
+    figure = plot_walks(
+        points,
+        {"in": path, "out": path[::-1]},
+        dict.fromkeys(("in", "out"), ("<b>", points[1], "data:,")),
+        "id",
+        "Walks",
+    )
+    assert [list(trace.x) for trace in figure.data[1::2]] == [[0, 1, 2], [2, 1, 0]]
+    assert figure.data[1].marker.symbol == ("circle", "circle", "square")
+    assert [(image.x, image.y, image.source) for image in figure.layout.images] == 2 * [(4, 2, "data:,")]
+    assert "&lt;b&gt;" in [note.text for note in figure.layout.annotations]
+    assert "in, from (0.0, 0.0) to (2.0, 2.0); out, from (2.0, 2.0)" in figure.layout.meta["alt"]
+
+
+def test_a_drawn_walk_keeps_the_shape_of_the_map():
+    points = np.array([[-1.0, -1], [1, 1], [1, -1]])
+    svg = draw_walk(points, np.array([[0.0, 0]]), points[0], points[1], "text", 'a "map"').data
+    dots = [tuple(map(int, dot)) for dot in re.findall(r"M(\d+) (\d+)h0", svg)]
+    (ax, ay), (bx, by), (cx, cy) = dots
+    assert bx - ax == ay - by == cx - ax and cy == ay and bx == cx, "up is up, and both axes have one scale"
+    assert 'cx="250.0" cy="180.0" r="7"' in svg and f'cx="{bx:.1f}" cy="{by:.1f}" r="11"' in svg
+    assert 'aria-label="a &quot;map&quot;"' in svg and COLOURS["text"] in svg
+
+
+def test_drawn_ranks_show_what_has_been_walked_and_say_where_it_stands():
+    svg = draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 1, 1200, "id").data
+    assert svg.count("<circle") == 2 and svg.count("l5 5l-5 5") == 2
+    assert "after 1 of 2 steps: 30 by x_t, 3 by the prediction." in svg
+    assert "3 by the prediction" in draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 2, 1200, "id").data
+    assert draw_ranks(np.array([1, 1]), np.array([1]), 0, 1, "id").data

@@ -1,11 +1,12 @@
 """Neighbours in a space, by hand on a few vectors."""
 
 import numpy as np
+import pytest
 import tiny
 import torch
 
 from imecd_lite.encoders import Features
-from imecd_lite.spaces import draw_map, item_spaces, nearest, share_alike
+from imecd_lite.spaces import draw_map, flat_map, item_spaces, nearest, share_alike
 
 VECTORS = torch.tensor([[1.0, 0.0], [0.9, 0.1], [50.0, 50.0], [0.0, 1.0], [-1.0, -0.1]])
 
@@ -52,3 +53,18 @@ def test_a_map_repeats_and_keeps_groups_apart():
     own, other = first[:20], first[20:]
     gap = np.linalg.norm(own.mean(axis=0) - other.mean(axis=0))
     assert gap > 2 * max(np.linalg.norm(group - group.mean(axis=0), axis=1).mean() for group in (own, other))
+
+
+def test_a_flat_map_shows_the_plane_of_greatest_variance_and_places_anything():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 9.0, 1.0, 5.0, 1.0]) + 3
+    flat = flat_map(vectors)
+    centred = (vectors - vectors.mean(dim=0)).double()
+    values, axes = torch.linalg.eigh(centred.T @ centred)
+    assert flat.share == pytest.approx(float(values[-2:].sum() / values.sum()), abs=1e-4)
+    for number in range(2):
+        assert abs(float(flat.axes[:, number].double() @ axes[:, -1 - number])) == pytest.approx(1, abs=1e-4)
+        assert flat.axes[:, number].abs().max() == flat.axes[:, number].max(), "the same way up on every machine"
+    assert flat.place(vectors.mean(dim=0)[None])[0] == pytest.approx([0, 0], abs=1e-5)
+    middle = flat.place((vectors[:1] + vectors[1:2]) / 2)  # linear: half way is half way
+    assert middle[0] == pytest.approx(flat.place(vectors[:2]).mean(axis=0), abs=1e-4)

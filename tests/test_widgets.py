@@ -16,13 +16,17 @@ from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import Features, load_features
 from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD
+from imecd_lite.spaces import flat_map
+from imecd_lite.walks import walk
 from imecd_lite.widgets import (
     code_explorer,
+    diffusion_explorer,
     gate_explorer,
     gumbel_explorer,
     neighbour_explorer,
     shopper_explorer,
     view_code,
+    view_diffusion,
     view_gates,
     view_gumbel,
     view_injection,
@@ -413,3 +417,71 @@ def test_a_move_of_the_codes_takes_less_than_200_milliseconds():
     torch.set_num_threads(threads)
     assert np.median(seconds) < 0.2, "though its pictures are seen for the first time"
     assert max(sizes) < 250_000
+
+
+TABLES = {name: table.detach() for name, table in MODEL.item_embeddings().items()}
+
+
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_a_view_of_the_diffusion_shows_whom_x_t_and_the_prediction_are_near(step):
+    walked, flat = walk(MODEL, DATASET, 2, 4), flat_map(TABLES["text"][1:])
+    view = view_diffusion(DATASET, TABLES, flat, walked, step, "text", top_k=50)
+    for shelf, vector in (
+        (view.near, walked.samples["text"][step]),
+        (view.predicted, walked.predictions["text"][min(step, 3)]),
+    ):
+        cosines = [float(torch.nn.functional.cosine_similarity(vector, item, dim=0)) for item in TABLES["text"][1:]]
+        order = sorted(range(tiny.NUM_ITEMS), key=lambda row: -cosines[row])
+        assert [card.item_id for card in shelf.cards] == [f"item {row + 1}" for row in order]
+        assert [card.item_id for card in shelf.cards if card.marked] == [f"item {walked.target}"]
+    assert view.news.startswith(f"user 2 after {step} of 4 steps, t = {(8, 6, 4, 2, 0)[step]}.")
+    assert f"at rank {walked.ranks[step]} of {tiny.NUM_ITEMS} by x_t" in view.news
+    assert view.track.data.count("<circle") == step + 1
+    assert repr(view).startswith("user 2 after") and "<" not in repr(view)
+    assert view.news in view._repr_html_()
+
+
+def test_every_control_of_the_diffusion_explorer_draws_and_nothing_is_computed_twice(monkeypatch):
+    asked = []
+    monkeypatch.setattr("imecd_lite.widgets.walk", lambda *given: asked.append(given[2:5]) or walk(*given))
+    panel = diffusion_explorer(MODEL, DATASET, "user 1")
+    (play, step), (shopper, steps, seed, modality, news, picture) = panel.children[0].children, panel.children[1:7]
+    assert (step.value, step.max, play.max, shopper.value, steps.value) == (0, 8, 8, 2, 8)
+    for number in (3, 8, 0):
+        step.value = number
+        assert f"after {number} of 8 steps" in news.value
+    assert asked == [(1, 8, 0)], "scrubbing asks for no new walk"
+    modality.value = "image"
+    assert "by picture" in picture.value and len(asked) == 1
+    step.value = 8
+    steps.value = 1
+    assert (step.value, step.max, play.value, play.max) == (0, 1, 0, 1) and "after 0 of 1 steps" in news.value
+    step.value = 1
+    assert "t = 0" in news.value
+    for control in (shopper, seed):
+        for number in (control.min, control.max):
+            control.value = number
+            assert f"user {shopper.value - 1} after 1 of 1" in news.value
+    count = len(asked)
+    seed.value = 0
+    seed.value = 19
+    assert len(asked) == count, "walks are kept"
+    assert repr(panel) == "[widget: play, steps done, shopper, steps, seed, modality; run the notebook to move it]"
+
+
+def test_a_move_of_the_diffusion_takes_less_than_200_milliseconds():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, load_features(shop))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # process time counts every thread
+    panel = diffusion_explorer(model, shop, "U0042")
+    step, shopper, page = panel.children[0].children[1], panel.children[1], panel.children[6]
+    for control in (step, shopper):
+        seconds = []
+        for number in range(2, 22):
+            start = time.process_time()  # others may use the machine
+            control.value = number
+            seconds.append(time.process_time() - start)
+        assert np.median(seconds) < 0.2
+        assert len(page.value) < 60_000
+    torch.set_num_threads(threads)
