@@ -32,9 +32,12 @@ test-all: lint  ## test and all that is slow: at most 60 minutes
 notebooks: setup  ## run every notebook anew and store its outputs
 	@$(BIN)/python tools/execute_notebooks.py
 
-checkpoint: setup  ## train the bundled checkpoint anew
-	@rm -rf data/checkpoints/shop
+checkpoint: setup  ## train the bundled checkpoints anew
+	@rm -rf data/checkpoints
 	@$(BIN)/python -m imecd_lite train --data data/shop --output data/checkpoints/shop --checkpoint-dtype float16
+	@$(BIN)/python -m imecd_lite train --data data/shop --output data/checkpoints/shop-literal --checkpoint-dtype float16 \
+		--preset literal --batch-size 256
+	@rm data/checkpoints/*/training_state.safetensors
 	@$(MAKE) --no-print-directory hashes
 
 hashes: setup  ## note the bundled data's hashes, which the doctor checks
