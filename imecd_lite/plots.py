@@ -463,6 +463,6 @@ def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:
         ]
     )
     figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10", rangemode="tozero")
-    said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve)}" for name, curve in scores.items())
+    said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve) or 'not yet'}" for name, curve in scores.items())
     finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(height=360, margin={"l": 70}, showlegend=True, legend_y=-0.25)

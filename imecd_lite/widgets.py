@@ -422,9 +422,8 @@ def tell_progress(steps: Sequence[dict[str, float]], epochs: Sequence[dict[str, 
     scores = [row["valid_ndcg@10"] for row in epochs]
     if scores:
         best = scores.index(max(scores)) + 1
-        told += (
-            f" {len(scores)} epochs done: validation N@10 {scores[-1]:.3f}, the best {max(scores):.3f}, epoch {best}."
-        )
+        told += f" Epochs done: {len(scores)}; validation N@10 {scores[-1]:.3f}, "
+        told += f"the best {max(scores):.3f} (epoch {best})."
     return told
 
 
