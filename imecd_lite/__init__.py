@@ -41,6 +41,8 @@ _MODULE_OF = {
     "shopper_explorer": "widgets",
     "neighbour_explorer": "widgets",
     "gate_explorer": "widgets",
+    "TrainingMonitor": "widgets",
+    "ablation_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

@@ -391,7 +391,14 @@ def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, 
     look = {"mode": "lines+markers", "hovertemplate": "epoch %{x}: N@10 %{y:.4f}<extra></extra>"}
     figure = go.Figure(
         [
-            go.Scatter(x=epochs[last - 1 :], y=scores[last - 1 :], name="never run", line_color="#b0b0b0", **look),
+            go.Scatter(
+                x=epochs[last - 1 :],
+                y=scores[last - 1 :],
+                name="never run",
+                line_color="#b0b0b0",
+                showlegend=last < len(scores),
+                **look,
+            ),
             go.Scatter(x=epochs[:last], y=scores[:last], name="run", line_color="#222222", **look),
             go.Scatter(
                 x=[kept],
@@ -438,7 +445,7 @@ def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axi
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )
     figure = go.Figure(trace).update_xaxes(title=axis, rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_yaxes(range=[len(names) - 0.5, -0.7], automargin=True)  # the first on top, room for its number
     said = (f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in systems.items())
     finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
     return figure.update_layout(height=320)
