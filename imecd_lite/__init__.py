@@ -44,6 +44,8 @@ _MODULE_OF = {
     "gumbel_explorer": "widgets",
     "code_explorer": "widgets",
     "diffusion_explorer": "widgets",
+    "TrainingMonitor": "widgets",
+    "ablation_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

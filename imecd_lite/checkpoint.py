@@ -12,7 +12,7 @@ from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.files import read_json, read_tensors, write_tensors
+from imecd_lite.files import read_json, read_tensors, write_json, write_tensors
 from imecd_lite.model import IMECD, Recommender
 
 FORMAT = 1
@@ -110,3 +110,22 @@ def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | N
         )
     model.load_state_dict({k: v.to(expected[k].dtype) for k, v in weights.items()})
     return model.eval()
+
+
+def save_checkpoint(
+    folder: Path,
+    name: str,
+    model: Recommender,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    features: Features | None,
+) -> None:
+    """Write a model that was trained here, so that ``load_checkpoint`` and the command line can read it.
+
+    Args:
+        folder: made if need be; a checkpoint that is there is overwritten.
+        name: of the model, a key of ``MODELS``.
+        features: those it was made with.
+    """
+    write_json(folder / "config.json", describe(name, model, train_config, dataset, features))
+    save_weights(folder, model.state_dict(), train_config.checkpoint_dtype)

@@ -7,7 +7,7 @@ A check returns a ``Verdict`` and raises nothing of its own; what a learner's fu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
+from imecd_lite.config import IMECDConfig
 from imecd_lite.encoders import mean_pool
 from imecd_lite.model import IMECD
 
@@ -507,3 +508,246 @@ def stepped_with(
     variance = 1 - alpha if "sigma" in mistakes else (1 - before) / (1 - abar[t]) * (1 - alpha)
     sigma = 0.0 if "mean" in mistakes else variance if "variance" in mistakes else variance.sqrt()
     return first * prediction + second * x_t + sigma * noise
+
+
+SCORE_MISTAKES = {
+    "id": "you used the ID alone; Eq. 19 adds up all modalities.",
+    "padding": "the padding is among your candidates: row 0 of a table is no item.",
+    "items": "you summed over the items; an inner product sums over the dimensions, one score an item.",
+    "cosine": "these are cosines; Eq. 19 takes plain inner products, long vectors count for more.",
+    "mean": "that is the mean over the modalities; Eq. 19 takes the sum.",
+}
+
+
+def check_scores(
+    score: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], torch.Tensor],
+) -> Verdict:
+    """Does ``score(generated, tables)`` give Eq. 19, (I,), item i at place i - 1?
+
+    ``generated`` holds p_u (D,) of each modality, ``tables`` e_i as (I + 1, D) with the padding in row 0.
+    """
+    generated, tables = made_scores()
+    items = len(tables["id"]) - 1
+    answer = score(dict(generated), dict(tables))
+    for mistakes in (("padding",), ("items",), ("id", "padding"), ("cosine", "padding"), ("mean", "padding")):
+        wrong = scores_with(generated, tables, mistakes)
+        if answer is not None and np.shape(answer) == tuple(wrong.shape) and close(torch.as_tensor(answer), wrong):
+            return Verdict(WRONG, " And ".join(SCORE_MISTAKES[mistake] for mistake in mistakes))
+    read = read_answer(answer, (items,), "one score an item", "return the score of every item.")
+    if isinstance(read, Verdict):
+        return read
+    for mistakes in ((), ("id",), ("cosine",), ("mean",)):
+        if close(read, scores_with(generated, tables, mistakes)):
+            if not mistakes:
+                return Verdict(RIGHT, f"{items} items, {len(tables)} inner products each, added up.")
+            return Verdict(WRONG, SCORE_MISTAKES[mistakes[0]])
+    shifted = scores_with(generated, tables, ("padding",))[:-1]
+    if close(read, shifted):
+        return Verdict(WRONG, "off by one: you left out the last item, not the padding, which is row 0.")
+    return Verdict(WRONG, "the shape is right, the numbers are not; work out one item by hand.")
+
+
+def made_scores() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """p_u (D,) and tables (I + 1, D) of three modalities, for 9 items of 9 dimensions: sums over either have one shape.
+
+    The padding's row is not zero here, so that whoever scores it can be told.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tables = {name: torch.randn(10, 9, generator=generator) for name in ("id", "text", "image")}
+    return {name: torch.randn(9, generator=generator) for name in tables}, tables
+
+
+def scores_with(
+    generated: dict[str, torch.Tensor], tables: dict[str, torch.Tensor], mistakes: tuple[str, ...] = ()
+) -> torch.Tensor:
+    """Eq. 19 with ``mistakes`` of ``SCORE_MISTAKES`` made on purpose."""
+    names = ["id"] if "id" in mistakes else list(tables)
+    start = 0 if "padding" in mistakes else 1
+    total = torch.zeros(())
+    for name in names:
+        table, p_u = tables[name][start:], generated[name]
+        if "cosine" in mistakes:
+            table, p_u = F.normalize(table, dim=-1), F.normalize(p_u, dim=-1)
+        total = total + (p_u * table).sum(dim=0 if "items" in mistakes else 1)
+    return total / len(names) if "mean" in mistakes else total
+
+
+CROSS_ENTROPY_MISTAKES = {
+    "batch": "your softmax runs over the batch; Eq. 20 sums over the items, the last dimension.",
+    "log": "you forgot the logarithm of Eq. 21.",
+    "sign": "mind the sign of Eq. 21: a loss goes down as the model learns, so it is *minus* the logarithm.",
+    "column": "off by one: item i is in column i - 1.",
+    "sum": "that is the sum over the batch; take the mean.",
+}
+
+
+def check_cross_entropy(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
+    """Does ``loss(logits, pos_items)`` give Eq. 20, 21, the mean over a batch?
+
+    ``logits`` are (B, I), item i in column i - 1; ``pos_items`` (B,) are 1 ... I.
+    """
+    logits = 2 * torch.randn(4, 6, generator=torch.Generator().manual_seed(0))  # (B, I)
+    pos_items = torch.tensor([3, 1, 5, 2])  # not the last: an answer that is off by one should not raise
+    stub = "return one number, the mean of -log of the probability of what was bought."
+    answer = loss(logits.clone(), pos_items.clone())
+    if answer is not None and np.shape(answer) == (4,):
+        return Verdict(WRONG, "one number for each of the batch; take their mean.")
+    read = read_answer(answer, (), "one number for the batch", stub)
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(CROSS_ENTROPY_MISTAKES, count):
+            if close(read, cross_entropy_with(logits, pos_items, mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, "a model that knows nothing pays log I, one that is sure and right pays 0.")
+                return Verdict(WRONG, " And ".join(CROSS_ENTROPY_MISTAKES[mistake] for mistake in mistakes))
+    others = {
+        "that is the log of the sum in Eq. 20 alone; take the score of the item that was bought off it.": (
+            logits.logsumexp(dim=1).mean()
+        ),
+        "that is the score of what was bought; where is the sum over all candidates of Eq. 20?": -(
+            logits.gather(1, pos_items[:, None] - 1).mean()
+        ),
+        "you took the logarithm to base 2; the paper's is natural.": cross_entropy_with(logits, pos_items) / np.log(2),
+    }
+    for message, wrong in others.items():
+        if close(read, wrong) or close(read, -wrong):
+            return Verdict(WRONG, message)
+    return Verdict(WRONG, "the number is not right; take a batch of one and three items, and work it out by hand.")
+
+
+def cross_entropy_with(logits: torch.Tensor, pos_items: torch.Tensor, mistakes: tuple[str, ...] = ()) -> torch.Tensor:
+    """Eq. 20, 21 with ``mistakes`` of ``CROSS_ENTROPY_MISTAKES`` made on purpose."""
+    probabilities = logits.softmax(dim=0 if "batch" in mistakes else 1)  # (B, I)
+    columns = pos_items if "column" in mistakes else pos_items - 1
+    chosen = probabilities.gather(1, columns[:, None])[:, 0]  # (B,)
+    losses = chosen if "log" in mistakes else chosen.log()
+    losses = losses if "sign" in mistakes else -losses
+    return losses.sum() if "sum" in mistakes else losses.mean()
+
+
+TOTAL_MISTAKES = {
+    "lambda": "you forgot lambda_c before the contrastive terms.",
+    "everywhere": "lambda_c weighs the contrastive terms alone.",
+    "mean": "that is the mean over the modalities; Eq. 22 takes the sum.",
+    "paper": "that is Eq. 22 to the letter; the default adds lambda_match times each match and lambda_gate times each "
+    "gate.",
+    "unweighted": "lambda_match and lambda_gate are 1 by default, but not here: weigh each match and each gate.",
+}
+LAMBDAS = {"lambda_c": 0.3, "lambda_match": 0.5, "lambda_gate": 2.0}
+
+
+def check_total(total: Callable[[dict[str, float], IMECDConfig], float]) -> Verdict:
+    """Does ``total(terms, config)`` add up what ``IMECD.loss`` does, Eq. 22 and more? Terms are "modality/term"."""
+    terms, config = made_terms(), IMECDConfig(**LAMBDAS)
+    stub = "return one number, the sum of Eq. 22 and the default's two terms, each times its weight."
+    read = read_answer(total(dict(terms), config), (), "one number", stub)
+    if isinstance(read, Verdict):
+        return read
+    for count in range(3):
+        for mistakes in combinations(TOTAL_MISTAKES, count):
+            if close(read, torch.tensor(total_with(terms, config, mistakes))):
+                if not mistakes:
+                    return Verdict(RIGHT, "one number, and every module learns from it.")
+                return Verdict(WRONG, " And ".join(TOTAL_MISTAKES[mistake] for mistake in mistakes))
+    return Verdict(WRONG, "the number is not right; which terms of which modality did you leave out, or weigh twice?")
+
+
+def made_terms() -> dict[str, float]:
+    """Terms of a loss on which every mistake shows: the ID has no gate to teach."""
+    names = ("cross_entropy", "reconstruction", "contrastive", "match", "gate")
+    values = np.random.default_rng(0).uniform(1, 9, (3, len(names))).round(3)
+    terms = {
+        f"{modality}/{name}": float(value)
+        for modality, row in zip(("id", "text", "image"), values, strict=True)
+        for name, value in zip(names, row, strict=True)
+    }
+    del terms["id/gate"]
+    return terms
+
+
+def total_with(terms: dict[str, float], config: IMECDConfig, mistakes: tuple[str, ...] = ()) -> float:
+    """The total of ``terms`` with ``mistakes`` of ``TOTAL_MISTAKES`` made on purpose."""
+    weights = {"cross_entropy": 1.0, "reconstruction": 1.0, "contrastive": config.lambda_c}
+    if "lambda" in mistakes:
+        weights["contrastive"] = 1.0
+    if "everywhere" in mistakes:
+        weights = dict.fromkeys(weights, config.lambda_c)
+    if "paper" not in mistakes:
+        plain = "unweighted" in mistakes
+        weights |= {"match": 1.0 if plain else config.lambda_match, "gate": 1.0 if plain else config.lambda_gate}
+    total = sum(weights.get(name.split("/")[1], 0.0) * value for name, value in terms.items())
+    return total / 3 if "mean" in mistakes else total
+
+
+STOPPING_MISTAKES = {
+    "zero": "epochs count from 1; yours count from 0.",
+    "late": "you stop an epoch too late: after `patience` epochs without a better one, not `patience` + 1.",
+    "early": "you stop an epoch too early: `patience` epochs without a better one have to pass.",
+    "previous": "a wait ends with a new *best*, not with an epoch that is better than the one before.",
+    "fall": "you count falls; what counts is how long ago the best epoch was.",
+    "last": "the epoch that is kept is the best so far, not the last that ran.",
+    "tie": "a tie is no improvement: the first epoch with the best value is kept.",
+    "whole": "the epoch that is kept has to be among those that ran; nobody knows the rest of the curve.",
+}
+STOPPING_CASES = (
+    ([0.10, 0.20, 0.15, 0.16, 0.17, 0.30], 2),
+    ([0.10, 0.30, 0.20, 0.25, 0.22, 0.21, 0.40, 0.10], 3),
+    ([0.10, 0.20, 0.20, 0.20, 0.10], 2),
+    ([0.10, 0.12, 0.14, 0.16], 1),
+    ([0.30, 0.20, 0.10], 5),
+    ([0.20, 0.10, 0.30, 0.20, 0.25, 0.31, 0.10, 0.05, 0.04], 2),
+)
+
+
+def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdict:
+    """Does ``stop(scores, patience)`` name the epoch that is kept and the last that is run, counted from 1?"""
+    answers = [stop(list(scores), patience) for scores, patience in STOPPING_CASES]
+    if any(answer is None for answer in answers):
+        return Verdict(TO_DO, "return two numbers: the epoch that is kept, and the last that is run.")
+    read = []
+    for answer in answers:
+        numbers = read_answer(answer, (2,), "the epoch that is kept and the last that is run", "")
+        if isinstance(numbers, Verdict):
+            return numbers
+        read.append(tuple(numbers.tolist()))
+    if read == stopping_answers():
+        return Verdict(RIGHT, f"{len(read)} curves, ties and impatience among them.")
+    for mistake, message in STOPPING_MISTAKES.items():
+        if read == stopping_answers(mistake):
+            return Verdict(WRONG, message)
+    for (scores, patience), answer, (kept, last) in zip(STOPPING_CASES, read, stopping_answers(), strict=True):
+        if answer != (kept, last):
+            said = f"for {scores} and patience {patience}, epoch {kept} is kept and epoch {last} is the last"
+            return Verdict(WRONG, f"{said}; you say {answer}.")
+    raise AssertionError("one answer differs")
+
+
+def stopping_answers(mistake: str = "") -> list[tuple[int, int]]:
+    """What early stopping does in each of ``STOPPING_CASES``, with a mistake made on purpose."""
+    return [stopping_with(scores, patience, mistake) for scores, patience in STOPPING_CASES]
+
+
+def stopping_with(scores: Sequence[float], patience: int, mistake: str = "") -> tuple[int, int]:
+    """The epoch that is kept and the last that is run, with one of ``STOPPING_MISTAKES`` made on purpose."""
+    patience += {"late": 1, "early": -1}.get(mistake, 0)
+    kept, waited, last = 1, 0, 1
+    for epoch in range(2, len(scores) + 1):
+        if waited >= patience:
+            break
+        best, before, now = scores[kept - 1], scores[epoch - 2], scores[epoch - 1]
+        improved = now >= best if mistake == "tie" else now > best
+        if improved:
+            kept = epoch
+        if mistake == "previous":
+            waited = 0 if now > before else waited + 1
+        elif mistake == "fall":
+            waited += now < before
+        else:
+            waited = 0 if improved else waited + 1
+        last = epoch
+    if mistake == "last":
+        kept = last
+    if mistake == "whole":
+        kept = list(scores).index(max(scores)) + 1
+    return (kept - 1, last - 1) if mistake == "zero" else (kept, last)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -142,6 +142,16 @@ class Dataset:
     def image_paths(self) -> list[Path]:
         """The picture of every item."""
         return [self.path / image for image in self.items["image"]]
+
+
+def some_users(dataset: Dataset, users: np.ndarray) -> Dataset:
+    """The same catalogue with the histories of ``users`` (n,) alone, by number."""
+    return replace(
+        dataset,
+        user_ids=[dataset.user_ids[user] for user in users],
+        sequences=[dataset.sequences[user] for user in users],
+        timestamps=[dataset.timestamps[user] for user in users],
+    )
 
 
 def positions_within(counts: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table
 from imecd_lite.evaluate import ndcg, paired_bootstrap
-from imecd_lite.model import IMECD
+from imecd_lite.model import IMECD, LossOutput, Recommender
 
 STEP_COUNTS = (1, 2, 4, 8, 16, 32)
 NUM_NEIGHBOURS = 10
@@ -221,3 +222,74 @@ def heard(model: IMECD, batch: Batch, modality: str, timesteps: Sequence[int], s
         )
         changes.append(float(((own - other).norm(dim=1) / own.norm(dim=1)).mean()))
     return np.array(changes)
+
+
+MODULES = {
+    "item_embedding": "ID embeddings",
+    "projections": "projections",
+    "gate": "gates",
+    "experts": "experts",
+    "codebooks": "code selectors",
+    "denoisers": "denoisers",
+    "repeat_bias": "repeat bias",
+}
+"""What the parts of IMECD that are trained are called, by the name of their parameters."""
+
+
+def parameters_by_module(model: Recommender) -> dict[str, list[torch.nn.Parameter]]:
+    """The trained parameters of each of ``MODULES`` that a model has; other models' go by their own names."""
+    found: dict[str, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = "gate" if ".gate." in name else name.split(".")[0]
+        if parameter.requires_grad:
+            found.setdefault(MODULES.get(part, part), []).append(parameter)
+    return {name: found.pop(name) for name in MODULES.values() if name in found} | found
+
+
+def norm(tensors: Sequence[torch.Tensor | None]) -> float:
+    """The Euclidean norm of tensors taken together; None counts as zeros."""
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors if tensor is not None))
+
+
+def step_numbers(model: Recommender, output: LossOutput) -> dict[str, float]:
+    """What a training step says of itself, to be called while its gradients are there: ``train``'s ``on_step``.
+
+    Returns:
+        "loss" and its terms, "<modality>/code_perplexity" of the batch, "gradient/<module>" the gradient's norm.
+    """
+    numbers = {"loss": output.total.item()} | {name: value.item() for name, value in output.terms.items()}
+    for name, chunks in output.chosen.items():
+        if chunks:
+            numbers[f"{name}/code_perplexity"] = perplexity(torch.cat([indices for _, indices in chunks]).cpu().numpy())
+    for name, parameters in parameters_by_module(model).items():
+        numbers[f"gradient/{name}"] = norm([parameter.grad for parameter in parameters])
+    return numbers
+
+
+def term_gradients(model: IMECD, batch: Batch, seed: int = 0) -> pd.DataFrame:
+    """Who teaches whom: the norm of the gradient that each term of Eq. 22 alone sends to each module.
+
+    Args:
+        model: its parameters and their gradients stay as they are.
+        batch: on the model's device.
+        seed: of what the loss draws.
+
+    Returns:
+        A row for each term, summed over the modalities and without its weight, a column for each module; 0 where a
+        term does not reach a module at all.
+    """
+    modules = parameters_by_module(model)
+    output = model.loss(batch, torch.Generator(batch.pos_items.device).manual_seed(seed))
+    terms: dict[str, torch.Tensor] = {}
+    for name, value in output.parts.items():
+        term = name.split("/")[1]
+        terms[term] = terms.get(term, 0) + value
+    flat = [parameter for parameters in modules.values() for parameter in parameters]
+    rows = {}
+    for term, value in terms.items():
+        if not value.requires_grad:  # the gates' loss before there are groups
+            rows[term] = dict.fromkeys(modules, 0.0)
+            continue
+        gradients = iter(torch.autograd.grad(value, flat, retain_graph=True, allow_unused=True))
+        rows[term] = {name: norm([next(gradients) for _ in parameters]) for name, parameters in modules.items()}
+    return pd.DataFrame(rows).T

@@ -27,6 +27,8 @@ class LossOutput:
     terms: dict[str, torch.Tensor]  # detached, named "modality/term"
     chosen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     """By modality: the batch's sequences (B, L, D) and code indices (B,), chunk by chunk."""
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    """``terms`` with their graph, to ask what each of them teaches: see ``diagnostics.term_gradients``."""
 
 
 class Recommender(nn.Module):
@@ -160,7 +162,7 @@ class IMECD(Recommender):
         chunks = length_chunks(batch.item_seq)
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
         seen = seen_items(batch.item_seq, self.num_items)[:, 1:] if config.repeat_bias else None  # (B, I)
-        total, terms, chosen = torch.zeros((), device=device), {}, {}
+        total, parts, chosen = torch.zeros((), device=device), {}, {}
         for m, name in enumerate(self.modalities):
             table = tables[name]
             x_0 = F.embedding(batch.pos_items, table)  # (B, D)
@@ -198,8 +200,8 @@ class IMECD(Recommender):
             if name in self.experts and self.groups is not None:
                 losses["gate"] = self.gate_loss(name, tables["id"][1:].detach())
                 total = total + config.lambda_gate * losses["gate"]
-            terms.update({f"{name}/{term}": value.detach() for term, value in losses.items()})
-        return LossOutput(total, terms, chosen)
+            parts.update({f"{name}/{term}": value for term, value in losses.items()})
+        return LossOutput(total, {name: value.detach() for name, value in parts.items()}, chosen, parts)
 
     def gate_loss(self, modality: str, ids: torch.Tensor) -> torch.Tensor:
         """How far the gate is from naming the group of each item by its ID (I, D); 0 until there are groups."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -514,3 +515,261 @@ def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: i
         f'<text x="{(left + width) / 2:.0f}" y="{height - 8}" text-anchor="middle" fill="currentColor">'
         "steps done, and the true item’s rank</text></svg>"
     )
+
+
+TERMS = {
+    "cross_entropy": "cross-entropy",
+    "reconstruction": "reconstruction",
+    "contrastive": "contrastive",
+    "match": "naming the code",
+    "gate": "naming the group",
+}
+"""The terms of the loss as figures call them; the last two are the default's, not the paper's."""
+
+
+def plot_terms(parts: pd.DataFrame, title: str) -> go.Figure:
+    """What a total is made of: a group of bars for each term, a column of ``parts``; a bar for each modality, a row.
+
+    Args:
+        parts: each term times its weight; NaN where a modality lacks a term.
+    """
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=[TERMS[term] for term in parts],
+                y=row.round(4).to_list(),
+                name=WORDS[name],
+                marker_color=COLOURS[name],
+                text=["" if np.isnan(value) else f"{value:.2f}" for value in row],
+                textposition="outside",
+                cliponaxis=False,
+                hovertemplate="%{x}: %{y:.3f}<extra>" + WORDS[name] + "</extra>",
+            )
+            for name, row in parts.iterrows()
+        ]
+    )
+    figure.update_yaxes(title="term times its weight", rangemode="tozero")
+    said = (
+        f"{TERMS[term]}: "
+        + ", ".join(f"{WORDS[name]} {value:.2f}" for name, value in column.items() if not np.isnan(value))
+        for term, column in parts.items()
+    )
+    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(margin_l=70)
+
+
+def plot_teachers(gradients: pd.DataFrame, title: str) -> go.Figure:
+    """A heatmap of gradient norms on a log scale: which term of the loss, a row, teaches which module, a column.
+
+    Cells that a term does not reach are empty.
+    """
+    values = gradients.to_numpy(dtype=float)
+    logs = np.log10(values, where=values > 0, out=np.full_like(values, np.nan))
+    rows = [TERMS[term] for term in gradients.index]
+    trace = go.Heatmap(
+        x=list(gradients.columns),
+        y=rows,
+        z=logs.round(3),
+        text=[[f"{value:.2g}" if value > 0 else "" for value in row] for row in values],
+        texttemplate="%{text}",
+        colorscale="Cividis",
+        colorbar={"title": "gradient", "tickprefix": "10<sup>", "ticksuffix": "</sup>", "dtick": 1, "thickness": 14},
+        hovertemplate="%{y} teaches %{x}: %{text}<extra></extra>",
+        xgap=2,
+        ygap=2,
+    )
+    figure = go.Figure(trace).update_yaxes(autorange="reversed", showgrid=False).update_xaxes(showgrid=False)
+    said = (
+        f"{name} teaches " + ", ".join(f"{module} {norm:.2g}" for module, norm in row.items() if norm > 0)
+        for name, (_, row) in zip(rows, gradients.iterrows(), strict=True)
+    )
+    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(margin_l=130)
+
+
+SMOOTHING = 10  # steps
+MODULE_LINES = {
+    "ID embeddings": {"color": COLOURS["id"]},
+    "projections": {"color": "#e69f00"},
+    "gates": {"color": "#cc79a7"},
+    "experts": {"color": "#7a3b69", "dash": "dash"},
+    "code selectors": {"color": "#56b4e9", "dash": "dot"},
+    "denoisers": {"color": "#222222"},
+    "repeat bias": {"color": "#999999", "dash": "dashdot"},
+}
+PANELS = {
+    "cross_entropy": "Cross-entropy",
+    "reconstruction": "Reconstruction",
+    "contrastive": "Contrastive, before λ<sub>c</sub>",
+    "match": "Naming the code",
+    "gate": "Naming the group of the ID",
+    "code_perplexity": "Codes in use (perplexity)",
+}
+
+
+def plot_training(
+    steps: pd.DataFrame, epochs: pd.DataFrame, num_items: int | None = None, baseline: float | None = None
+) -> go.Figure:
+    """All that there is to see of a training run, each line the mean of the latest ten steps.
+
+    The lines are always the same ones, in one order, so that a live figure can take over their numbers.
+
+    Args:
+        steps: a row for each training step, from 1, its columns those of ``diagnostics.step_numbers``; may be empty.
+        epochs: a row for each epoch with "step", its last, and "valid_ndcg@10"; may be empty.
+        num_items: I; guessing among them is marked.
+        baseline: the validation N@10 of something simple, marked as well.
+    """
+    titles = [*PANELS.values(), "Gradient norm of each module", "Validation N@10"]
+    layout = [[{}, {}, {}], [{}, {}, {}], [{"colspan": 2}, None, {}]]
+    figure = make_subplots(3, 3, specs=layout, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.12)
+    smooth = steps.rolling(SMOOTHING, min_periods=1).mean()
+
+    def line(column: str, row: int, place: int, **look: object) -> None:
+        values = smooth[column].to_numpy() if column in smooth else np.full(len(steps), np.nan)
+        trace = go.Scatter(x=np.arange(1, len(steps) + 1), y=values.round(5), mode="lines", **look)
+        figure.add_trace(trace, row, place)
+
+    for number, term in enumerate(PANELS):
+        for name in WORDS:
+            look = {"name": WORDS[name], "legendgroup": name, "line": {"color": COLOURS[name], "width": 2}}
+            line(f"{name}/{term}", number // 3 + 1, number % 3 + 1, showlegend=number == 0, **look)
+    for module, look in MODULE_LINES.items():
+        line(f"gradient/{module}", 3, 1, name=module, line=look | {"width": 2}, legend="legend2")
+    scores = go.Scatter(
+        x=epochs["step"] if len(epochs) else [],
+        y=epochs["valid_ndcg@10"].round(4) if len(epochs) else [],
+        mode="lines+markers",
+        line={"color": "#222222", "width": 2},
+        showlegend=False,
+        hovertemplate="after step %{x}: N@10 %{y:.3f}<extra></extra>",
+    )
+    figure.add_trace(scores, 3, 3)
+    grey = {"line": {"dash": "dot", "color": "#777777"}, "annotation_font_size": 11, "annotation_font_color": "#555555"}
+    if num_items:
+        figure.add_hline(math.log(num_items), row=1, col=1, annotation_text="guessing", **grey)
+    if baseline is not None:
+        figure.add_hline(baseline, row=3, col=3, annotation_text="popularity", **grey)
+    figure.update_xaxes(rangemode="tozero").update_yaxes(type="log", dtick=1, row=3, col=1)
+    figure.update_xaxes(title="training step", title_standoff=4, row=3).update_yaxes(rangemode="tozero", row=3, col=3)
+    finish(figure, tell_training(smooth, epochs))
+    for title in figure.layout.annotations[: len(titles)]:
+        title.font.size = 13
+    return figure.update_layout(
+        height=720,
+        font_size=12,
+        margin={"l": 45, "t": 60, "b": 90},
+        legend={"y": 1.09, "x": 0, "yanchor": "bottom"},
+        legend2={"orientation": "h", "y": -0.09, "x": 0, "yanchor": "top", "font": {"size": 11}},
+        uirevision="training",  # a reader's zoom outlives the next step
+    )
+
+
+def tell_training(smooth: pd.DataFrame, epochs: pd.DataFrame) -> str:
+    """The curves of ``plot_training`` in words: where each begins and where it is."""
+    said = [f"Training curves after {len(smooth)} steps and {len(epochs)} epochs."]
+    if len(smooth):
+        for term, panel in PANELS.items():
+            columns = [(WORDS[name], f"{name}/{term}") for name in WORDS if f"{name}/{term}" in smooth]
+            moves = ", ".join(f"{word} {smooth[c].iloc[0]:.2f} to {smooth[c].iloc[-1]:.2f}" for word, c in columns)
+            said.append(f"{panel.split(',')[0]}: {moves}." if moves else "")
+    if len(epochs):
+        said.append("Validation N@10: " + ", ".join(f"{score:.3f}" for score in epochs["valid_ndcg@10"]) + ".")
+    return " ".join(part for part in said if part)
+
+
+def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, title: str) -> go.Figure:
+    """A validation curve under early stopping: the epoch that is kept, the wait for a better one, what never ran.
+
+    Args:
+        scores: N@10 after each epoch.
+        patience: epochs without a better one that end the run.
+        kept: the epoch whose weights are kept, from 1.
+        last: the last epoch that is run.
+    """
+    epochs = list(range(1, len(scores) + 1))
+    look = {"mode": "lines+markers", "hovertemplate": "epoch %{x}: N@10 %{y:.4f}<extra></extra>"}
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=epochs[last - 1 :],
+                y=scores[last - 1 :],
+                name="never run",
+                line_color="#b0b0b0",
+                showlegend=last < len(scores),
+                **look,
+            ),
+            go.Scatter(x=epochs[:last], y=scores[:last], name="run", line_color="#222222", **look),
+            go.Scatter(
+                x=[kept],
+                y=[scores[kept - 1]],
+                mode="markers",
+                name=f"kept: epoch {kept}",
+                marker={"symbol": "star", "size": 18, "color": "#e69f00", "line": {"width": 1, "color": "#222222"}},
+            ),
+        ]
+    )
+    if last > kept:
+        figure.add_vrect(kept, last, fillcolor="#e69f00", opacity=0.15, line_width=0)
+        word = "epoch" if last == kept + 1 else "epochs"
+        text = f"{last - kept} {word} without a better one"
+        figure.add_annotation(x=(kept + last) / 2, y=1, yref="paper", yanchor="bottom", text=text, showarrow=False)
+    figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10")
+    said = f"{title} With patience {patience}, epoch {kept} is kept and epoch {last} is the last of {len(scores)}: "
+    finish(figure.update_layout(title=title), said + ", ".join(f"{score:.3f}" for score in scores) + ".")
+    return figure.update_layout(margin={"l": 70, "t": 80}, legend_y=-0.2)
+
+
+def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axis: str) -> go.Figure:
+    """A dot with its interval for each system, one below the other.
+
+    Args:
+        systems: by name, (value, low, high).
+        axis: what the values are.
+    """
+    names, values = list(systems), np.array(list(systems.values()))  # (n, 3)
+    trace = go.Scatter(
+        x=values[:, 0].round(4),
+        y=[html.escape(name) for name in names],
+        mode="markers+text",
+        marker={"size": 11, "color": "#222222"},
+        text=[f"{value:.3f}" for value in values[:, 0]],
+        textposition="top center",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": (values[:, 2] - values[:, 0]).round(4),
+            "arrayminus": (values[:, 0] - values[:, 1]).round(4),
+            "thickness": 2,
+        },
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )
+    figure = go.Figure(trace).update_xaxes(title=axis, rangemode="tozero")
+    figure.update_yaxes(range=[len(names) - 0.5, -0.7], automargin=True)  # the first on top, room for its number
+    said = (f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in systems.items())
+    finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
+    return figure.update_layout(height=320)
+
+
+def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:
+    """Validation N@10 after each epoch of two runs, by name; the first is drawn solid, the second dashed."""
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=list(range(1, len(curve) + 1)),
+                y=np.round(curve, 4),
+                mode="lines+markers",
+                name=html.escape(name),
+                line={"color": colour, "dash": dash, "width": 3},
+                marker_size=9,
+                hovertemplate="epoch %{x}: N@10 %{y:.3f}<extra></extra>",
+            )
+            for (name, curve), (colour, dash) in zip(
+                scores.items(), (("#222222", "solid"), ("#cc79a7", "dash")), strict=False
+            )
+        ]
+    )
+    figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10", rangemode="tozero")
+    said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve) or 'not yet'}" for name, curve in scores.items())
+    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(height=360, margin={"l": 70}, showlegend=True, legend_y=-0.25)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
+from imecd_lite.evaluate import target_ranks
 from imecd_lite.files import write_json, write_rows
 from imecd_lite.model import Recommender
 from imecd_lite.train import STATE_FILE, History, train
@@ -28,6 +30,15 @@ SPACE = {
     "own_noise": [0.7, 0.8, 0.9],
 }
 """What ``tune`` tries, by the name of the setting."""
+
+
+def new_model(
+    name: str, config: IMECDConfig, dataset: Dataset, features: Features | None, seed: int = 0
+) -> Recommender:
+    """The untrained model ``name``, its first weights drawn from ``seed``; the global generator stays as it is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_model(name, config, dataset, features)
 
 
 def train_run(
@@ -54,9 +65,7 @@ def train_run(
     """
     if not resume and any((output / file).exists() for file in ("config.json", STATE_FILE)):
         raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
-    with torch.random.fork_rng():
-        torch.manual_seed(train_config.seed)
-        model = build_model(name, model_config, dataset, features).to(device)
+    model = new_model(name, model_config, dataset, features, train_config.seed).to(device)
     if on_model:
         on_model(model)
     info = describe(name, model, train_config, dataset, features)
@@ -133,3 +142,45 @@ def tune(
         if on_trial:
             on_trial(rows[-1])
     return sorted(rows, key=lambda row: -row["valid_ndcg@10"])
+
+
+VARIANTS = {
+    "w/o ID-MoE": {"use_experts": False},
+    "w/o MS-VQ": {"use_codebooks": False},
+    "w/o CDG_CL": {"use_contrastive": False},
+    "w/o Text": {"use_text": False},
+    "w/o Image": {"use_image": False},
+    "without the bias of repeats": {"repeat_bias": False},
+    "text and picture at full weight": {"feature_weight": 1.0},
+    "without unit variance": {"unit_variance": False},
+    "x_t added, not a token": {"denoiser": "add"},
+    "x_t from the true item alone": {"own_noise": 0.0},
+}
+"""IMECD with one thing taken away: the five of Table III, then some of what the default adds to the letter."""
+
+
+class ShortRun(NamedTuple):
+    """What is left of a run that was made to be compared."""
+
+    scores: list[float]  # validation N@10 after each epoch
+    ranks: np.ndarray  # (U,) of the validation items, with the weights of the best epoch
+
+
+def short_run(
+    changes: dict[str, object],
+    model_config: IMECDConfig,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    features: Features | None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> ShortRun:
+    """Train an IMECD with ``changes`` to its settings, such as one of ``VARIANTS``, and write nothing.
+
+    Args:
+        on_epoch: called with each row of the history.
+    """
+    config = dataclasses.replace(model_config, **changes)
+    model = new_model("imecd", config, dataset, features, train_config.seed)
+    history = train(model, dataset, train_config, on_epoch=on_epoch)
+    ranks = target_ranks(model, dataset, dataset.split("valid"), seed=train_config.seed)
+    return ShortRun([row["valid_ndcg@10"] for row in history.rows], ranks)

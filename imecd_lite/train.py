@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -215,3 +215,16 @@ def load_state(
             moments[int(index)][moment] = tensor
         optimizer.load_state_dict({"state": dict(moments), "param_groups": optimizer.state_dict()["param_groups"]})
     return History(json.loads(metadata["rows"])), groups["best"]
+
+
+def replay(scores: Sequence[float], patience: int) -> tuple[int, int]:
+    """Early stopping on a curve that is known: the epoch that is kept and the last that is run, counted from 1.
+
+    Args:
+        scores: validation N@10 after each epoch, as many as there could be.
+        patience: as in ``TrainConfig``.
+    """
+    config, history = TrainConfig(epochs=len(scores), patience=patience), History()
+    while not finished(history, config, learns=True):
+        history.rows.append({"valid_ndcg@10": scores[len(history.rows)]})
+    return history.best_epoch, len(history.rows)

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ipywidgets
 import numpy as np
@@ -15,18 +16,34 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import HTML
+from plotly.graph_objects import Figure, FigureWidget
 
 from imecd_lite.codebooks import gumbel
 from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if, with_codebooks
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.model import IMECD, Recommender
-from imecd_lite.plots import COLOURS, NAMES, WORDS, code_bars, draw_ranks, draw_walk, gate_bars, share_bars
+from imecd_lite.evaluate import ndcg, paired_bootstrap
+from imecd_lite.model import IMECD, LossOutput, Recommender
+from imecd_lite.plots import (
+    COLOURS,
+    NAMES,
+    WORDS,
+    code_bars,
+    draw_ranks,
+    draw_walk,
+    gate_bars,
+    plot_duel,
+    plot_training,
+    share_bars,
+)
 from imecd_lite.recommend import score_history
 from imecd_lite.shelf import Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
 from imecd_lite.walks import Walk, walk
+
+if TYPE_CHECKING:
+    from imecd_lite.runs import ShortRun  # loads scikit-learn, which other widgets can do without
 
 WIDE = ipywidgets.Layout(width="480px")
 HELD_OUT = {1: "held out for the test", 2: "held out for validation"}
@@ -742,3 +759,154 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
             ipywidgets.HBox([near, predicted], layout=side),
         ]
     )
+
+
+class TrainingMonitor(ipywidgets.VBox):
+    """Curves of a training run that grow while it runs: give ``on_step`` and ``on_epoch`` to ``train``.
+
+    One figure is filled again and again, at most once in ``every`` seconds, so that drawing costs the training little.
+
+    Args:
+        model: the one that is trained.
+        num_items: I; guessing among them is marked.
+        baseline: the validation N@10 of something simple, marked as well.
+        every: seconds between two pictures.
+    """
+
+    def __init__(
+        self, model: Recommender, num_items: int | None = None, baseline: float | None = None, every: float = 1.0
+    ) -> None:
+        self.watched, self.references, self.every = model, (num_items, baseline), every
+        self.step_rows: list[dict[str, float]] = []
+        self.epoch_rows: list[dict[str, float]] = []
+        self.drawn = -every  # when, in seconds of ``time.monotonic``
+        self.news, self.curves = ipywidgets.HTML("<b>Waiting for the first step.</b>"), FigureWidget(self.figure())
+        super().__init__([self.news, self.curves])
+
+    def __repr__(self) -> str:
+        return f"[live curves of the training: {len(self.step_rows)} steps, {len(self.epoch_rows)} epochs]"
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """A row for each step, from 1: ``diagnostics.step_numbers``."""
+        return pd.DataFrame(self.step_rows, index=range(1, len(self.step_rows) + 1))
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """A row for each epoch, as in the history of ``train``, with "step", its last."""
+        return pd.DataFrame(self.epoch_rows)
+
+    def figure(self) -> Figure:
+        """The curves as they are now, to keep."""
+        return plot_training(self.steps, self.epochs, *self.references)
+
+    def on_step(self, output: LossOutput) -> None:
+        """Note a step whose gradients are still there; draw if it is time."""
+        from imecd_lite.diagnostics import step_numbers  # loads scikit-learn, which other widgets can do without
+
+        self.step_rows.append(step_numbers(self.watched, output))
+        if time.monotonic() - self.drawn >= self.every:
+            self.draw()
+
+    def on_epoch(self, row: dict[str, float]) -> None:
+        """Note the end of an epoch, and draw."""
+        self.epoch_rows.append({**row, "step": len(self.step_rows)})
+        self.draw()
+
+    def draw(self) -> None:
+        """Fill the figure with what is there."""
+        self.drawn = time.monotonic()
+        fresh = self.figure()
+        with self.curves.batch_update():
+            for line, new in zip(self.curves.data, fresh.data, strict=True):
+                line.x, line.y = new.x, new.y
+        self.news.value = f"<b>{html.escape(tell_progress(self.step_rows, self.epoch_rows))}</b>"
+
+
+def tell_progress(steps: Sequence[dict[str, float]], epochs: Sequence[dict[str, float]]) -> str:
+    """How far a training run is, in a sentence."""
+    told = f"Step {len(steps):,}: loss {steps[-1]['loss']:.2f}." if steps else "No step yet."
+    scores = [row["valid_ndcg@10"] for row in epochs]
+    if scores:
+        best = scores.index(max(scores)) + 1
+        told += f" Epochs done: {len(scores)}; validation N@10 {scores[-1]:.3f}, "
+        told += f"the best {max(scores):.3f} (epoch {best})."
+    return told
+
+
+def view_ablation(name: str, run: ShortRun, base: ShortRun) -> str:
+    """What a short run of a variant says, and what it can't: N@10, the paired interval, a caution.
+
+    Args:
+        name: of the variant.
+        run: of the variant.
+        base: of the default, on the same shoppers.
+    """
+    value, other = (float(ndcg(one.ranks, 10).mean()) for one in (run, base))
+    low, high = paired_bootstrap(run.ranks, base.ranks, "ndcg@10")
+    verdict = (
+        "The interval holds 0: this short run can't tell the two apart."
+        if low <= 0 <= high
+        else "The interval excludes 0: on these shoppers, with this seed and after so few epochs, the two differ."
+    )
+    return (
+        f"{name}: validation N@10 {value:.3f}; the default: {other:.3f}. Difference {value - other:+.3f}, 95% interval "
+        f"{low:+.3f} to {high:+.3f} over {len(run.ranks):,} shoppers. {verdict}"
+    )
+
+
+def ablation_explorer(
+    runs: dict[str, ShortRun],
+    train_variant: Callable[[str, Callable[[dict[str, float]], None]], ShortRun],
+    variants: Sequence[str],
+    first: str | None = None,
+) -> Panel:
+    """Choose what to take away from the model, train it without, and lay the curve over the default's.
+
+    Args:
+        runs: by name, what has been trained already; the default's run, under "default", has to be there. What is
+            trained here is added.
+        train_variant: name and ``on_epoch`` -> its run; called when the button is pressed.
+        variants: the names to choose from.
+        first: the one shown first; the first of all when None.
+    """
+    base = runs["default"]
+    chosen = ipywidgets.Dropdown(options=list(variants), value=first or variants[0], description="variant")
+    button = ipywidgets.Button(description="train it", button_style="primary")
+    news, curves = ipywidgets.HTML(), FigureWidget(plot_duel({"default": base.scores, "variant": []}, "A short duel"))
+
+    def draw(scores: Sequence[float]) -> None:
+        fresh = plot_duel({"default": base.scores, chosen.value: scores}, "A short duel")
+        with curves.batch_update():
+            for line, new in zip(curves.data, fresh.data, strict=True):
+                line.x, line.y, line.name = new.x, new.y, new.name
+
+    def show(_=None) -> None:
+        run = runs.get(chosen.value)
+        button.disabled = run is not None
+        draw(run.scores if run else [])
+        news.value = html.escape(
+            view_ablation(chosen.value, run, base) if run else f"{chosen.value}: not trained yet. Press the button."
+        )
+
+    def train_it(_) -> None:
+        name, scores = chosen.value, []
+        if name in runs:  # a second click, made while the first was being served
+            return
+        chosen.disabled = button.disabled = True
+        news.value = html.escape(f"{name}: training …")
+
+        def on_epoch(row: dict[str, float]) -> None:
+            scores.append(row["valid_ndcg@10"])
+            draw(scores)
+
+        try:
+            runs[name] = train_variant(name, on_epoch)
+        finally:
+            chosen.disabled = False
+            show()
+
+    chosen.observe(show, "value")
+    button.on_click(train_it)
+    show()
+    return Panel([chosen, button, news, curves])

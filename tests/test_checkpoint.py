@@ -20,6 +20,7 @@ from imecd_lite.checkpoint import (
     load_checkpoint,
     read_description,
     refuse_other_run,
+    save_checkpoint,
     save_weights,
 )
 from imecd_lite.config import IMECDConfig, TrainConfig
@@ -189,3 +190,11 @@ def test_popularity_comes_back_with_every_count(tmp_path, dtype):
     model.counts.copy_(torch.from_numpy(counts))
     loaded = load_checkpoint(save(tmp_path, model, None, "popularity", dtype), DATASET, None)
     assert np.array_equal(loaded.counts, counts)
+
+
+def test_a_model_kept_by_hand_is_a_checkpoint_like_any_other(tmp_path):
+    model, folder = trained_model(), tmp_path / "new" / "one"
+    for _ in range(2):
+        save_checkpoint(folder, "imecd", model, TrainConfig(), DATASET, FEATURES)
+        assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert torch.equal(scores(load_checkpoint(folder, DATASET, FEATURES)), scores(model))

@@ -11,15 +11,22 @@ import tiny
 import torch
 
 from imecd_lite.checks import (
+    CROSS_ENTROPY_MISTAKES,
     GATE_MISTAKES,
     GUMBEL_MISTAKES,
+    LAMBDAS,
     NEAREST_MISTAKES,
     NOISE_MISTAKES,
     RIGHT,
+    SCORE_MISTAKES,
     STEP_MISTAKES,
+    STOPPING_CASES,
+    STOPPING_MISTAKES,
     TO_DO,
+    TOTAL_MISTAKES,
     WRONG,
     check_add_noise,
+    check_cross_entropy,
     check_effective,
     check_em,
     check_gates,
@@ -27,16 +34,27 @@ from imecd_lite.checks import (
     check_nearest,
     check_perplexity,
     check_pooling,
+    check_scores,
     check_snr,
     check_step,
+    check_stopping,
     check_suspicion,
+    check_total,
+    cross_entropy_with,
     gates_with,
     gumbel_softmax_with,
+    made_scores,
+    made_terms,
     made_vectors,
     nearest_with,
     noised_with,
+    scores_with,
     stepped_with,
+    stopping_with,
+    total_with,
 )
+from imecd_lite.config import IMECDConfig
+from imecd_lite.train import replay
 
 MISLEADING = np.arange(40) < 10
 
@@ -419,3 +437,135 @@ def test_other_mistakes_of_a_reverse_step(wrong, message):
 )
 def test_mistakes_of_the_signal_to_noise_ratio(wrong, message):
     assert_wrong(check_snr(wrong, ABAR, 0.2), message)
+
+
+def by_loops(generated, tables):
+    """Eq. 19."""
+    items = range(1, len(tables["id"]))
+    return torch.tensor([sum(float(generated[m] @ tables[m][i]) for m in tables) for i in items])
+
+
+def nll(logits, pos_items):
+    """Eq. 20, 21 by loops."""
+    losses = []
+    for row, item in zip(logits.tolist(), pos_items.tolist(), strict=True):
+        losses.append(-math.log(math.exp(row[item - 1]) / sum(map(math.exp, row))))
+    return sum(losses) / len(losses)
+
+
+def eq_22(terms, config):
+    total = 0
+    for name, value in terms.items():
+        factors = {"contrastive": config.lambda_c, "match": config.lambda_match, "gate": config.lambda_gate}
+        total += factors.get(name.split("/")[1], 1) * value
+    return total
+
+
+TRAINING_CHECKS = {
+    "scores": (check_scores, by_loops),
+    "cross-entropy": (check_cross_entropy, nll),
+    "total": (check_total, eq_22),
+    "stopping": (check_stopping, replay),
+}
+
+
+@pytest.mark.parametrize("name", TRAINING_CHECKS)
+def test_training_s_exercises_accept_the_right_answer_and_tell_the_stub_what_to_do(name):
+    check, right = TRAINING_CHECKS[name]
+    assert check(right).passed, check(right)
+    verdict = check(lambda *_: None)
+    assert verdict.state == TO_DO and verdict.message
+
+
+@pytest.mark.parametrize("mistake", SCORE_MISTAKES)
+def test_each_mistake_of_the_scores_has_its_message(mistake):
+    verdict = check_scores(lambda generated, tables: scores_with(generated, tables, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == SCORE_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda g, t: scores_with(g, t, ("id", "padding")), "the ID alone; .* And the padding is among"),
+        (lambda g, t: scores_with(g, t, ("padding",))[:-1], "you left out the last item, not the padding"),
+        (lambda g, t: by_loops(g, t) + 1, "the numbers are not"),
+        (lambda g, t: by_loops(g, t)[:3], r"the shape is \(3,\); it should be \(9,\), one score an item"),
+        (lambda g, t: sum(g[m] * t[m][1:] for m in t), r"the shape is \(9, 9\)"),
+    ],
+)
+def test_other_wrong_scores(wrong, message):
+    assert_wrong(check_scores(wrong), message)
+
+
+def test_made_scores_tell_all_mistakes_apart():
+    answers = {tuple(scores_with(*made_scores(), (m,)).tolist()) for m in SCORE_MISTAKES}
+    assert len(answers) == len(SCORE_MISTAKES)
+
+
+@pytest.mark.parametrize("mistake", CROSS_ENTROPY_MISTAKES)
+def test_each_mistake_of_the_cross_entropy_has_its_message(mistake):
+    verdict = check_cross_entropy(lambda logits, items: cross_entropy_with(logits, items, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == CROSS_ENTROPY_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda logits, items: cross_entropy_with(logits, items, ("column", "sign")),
+            "mind the sign .* And off by one",
+        ),
+        (lambda logits, items: logits.logsumexp(dim=1).mean(), "the log of the sum"),
+        (lambda logits, items: -logits.gather(1, items[:, None] - 1).mean(), "where is the sum over all"),
+        (lambda logits, items: nll(logits, items) / math.log(2), "base 2"),
+        (lambda logits, items: -logits.log_softmax(1).gather(1, items[:, None] - 1)[:, 0], "one number for each"),
+        (lambda logits, items: nll(logits, items) + 1, "the number is not right"),
+        (lambda logits, items: logits, r"the shape is \(4, 6\)"),
+    ],
+)
+def test_other_wrong_cross_entropies(wrong, message):
+    assert_wrong(check_cross_entropy(wrong), message)
+
+
+@pytest.mark.parametrize("mistake", TOTAL_MISTAKES)
+def test_each_mistake_of_the_total_has_its_message(mistake):
+    verdict = check_total(lambda terms, config: total_with(terms, config, (mistake,)))
+    assert verdict.state == WRONG and verdict.message == TOTAL_MISTAKES[mistake]
+
+
+def test_two_mistakes_of_the_total_are_both_named_and_others_are_not_guessed():
+    verdict = check_total(lambda terms, config: total_with(terms, config, ("lambda", "paper")))
+    assert verdict.message == f"{TOTAL_MISTAKES['lambda']} And {TOTAL_MISTAKES['paper']}"
+    assert_wrong(check_total(lambda terms, config: 1.0), "which terms of which modality")
+
+
+def test_the_made_total_is_what_the_model_adds_up():
+    model = tiny.tiny_model(**tiny.DEFAULTS | LAMBDAS)
+    output = tiny.loss_of(model)
+    assert set(made_terms()) == set(output.terms)
+    terms = {name: value.item() for name, value in output.terms.items()}
+    assert total_with(terms, model.config) == pytest.approx(output.total.item())
+    answers = {total_with(made_terms(), IMECDConfig(**LAMBDAS), (mistake,)) for mistake in TOTAL_MISTAKES}
+    assert len(answers) == len(TOTAL_MISTAKES)
+
+
+@pytest.mark.parametrize("mistake", STOPPING_MISTAKES)
+def test_each_mistake_of_stopping_has_its_message(mistake):
+    verdict = check_stopping(lambda scores, patience: stopping_with(scores, patience, mistake))
+    assert verdict.state == WRONG and verdict.message == STOPPING_MISTAKES[mistake]
+
+
+def test_the_curves_of_the_check_are_stopped_as_training_stops():
+    for scores, patience in STOPPING_CASES:
+        assert stopping_with(scores, patience) == replay(scores, patience)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda scores, patience: (1, 1), r"epoch 2 is kept and epoch 4 is the last; you say \(1, 1\)"),
+        (lambda scores, patience: 3, r"the shape is \(\); it should be \(2,\)"),
+    ],
+)
+def test_other_wrong_stops(wrong, message):
+    assert_wrong(check_stopping(wrong), message)

@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_data import write_csv, write_ids, write_shop
 
-from imecd_lite.dataset import eval_batches, five_core, left_pad, length_chunks, load_dataset, train_batches
+from imecd_lite.dataset import (
+    eval_batches,
+    five_core,
+    left_pad,
+    length_chunks,
+    load_dataset,
+    some_users,
+    train_batches,
+)
 from imecd_lite.errors import InputError
 
 HEADER = ("user_id", "item_id", "timestamp")
@@ -314,3 +323,14 @@ def test_amazon_toys_ids(real_data):
     dataset = load_dataset(real_data / "amazon-toys")
     assert dataset.items is None
     assert (dataset.num_users, dataset.num_items, int(dataset.lengths.sum())) == (19412, 11924, 167597)
+
+
+def test_some_users_keep_their_histories_keys_and_catalogue():
+    whole = tiny.tiny_dataset()
+    keys = whole.user_keys  # what was computed of the whole is not of the part
+    part = some_users(whole, np.array([5, 2]))
+    assert part.user_ids == ["user 5", "user 2"] and part.num_items == whole.num_items
+    assert [s.tolist() for s in part.sequences] == [whole.sequences[5].tolist(), whole.sequences[2].tolist()]
+    assert part.user_keys.tolist() == keys[[5, 2]].tolist()
+    assert part.flat.tolist() == [*whole.sequences[5], *whole.sequences[2]]
+    assert part.fingerprint != whole.fingerprint

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from imecd_lite import diagnostics
+from imecd_lite.baselines import SASRec
 from imecd_lite.evaluate import paired_bootstrap, target_ranks, top_items
 
 DATASET = tiny.tiny_dataset()
@@ -182,3 +184,76 @@ def test_what_is_heard_is_the_change_of_the_prediction_with_another_item(model):
     assert diagnostics.heard(model, batch, "text", [3], seed=4)[0] == pytest.approx(np.mean(shares), rel=1e-3)
     deaf = tiny.tiny_model(noise_scale=0.0).eval()
     assert diagnostics.heard(deaf, batch, "text", [1, 8]).tolist() == [0, 0]
+
+
+# What a training step says
+
+
+def test_every_trained_parameter_is_in_one_module_and_all_have_a_name():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    modules = diagnostics.parameters_by_module(model)
+    assert list(modules) == list(diagnostics.MODULES.values())
+    found = [id(parameter) for parameters in modules.values() for parameter in parameters]
+    assert sorted(found) == sorted(id(parameter) for parameter in model.parameters())
+    assert modules["gates"] == [p for experts in model.experts.values() for p in experts.gate.parameters()]
+
+
+def test_other_models_modules_go_by_their_own_names():
+    model = SASRec(tiny.CONFIG, tiny.NUM_ITEMS)
+    assert set(diagnostics.parameters_by_module(model)) == {
+        diagnostics.MODULES.get(name.split(".")[0], name.split(".")[0]) for name, _ in model.named_parameters()
+    }
+
+
+def test_a_step_says_its_terms_its_codes_and_the_norms_of_its_gradients():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    output = tiny.loss_of(model)
+    output.total.backward()
+    numbers = diagnostics.step_numbers(model, output)
+    assert numbers["loss"] == output.total.item()
+    assert {name: numbers[name] for name in output.terms} == {name: t.item() for name, t in output.terms.items()}
+    squares = 0.0
+    for denoiser in model.denoisers.values():
+        for parameter in denoiser.parameters():
+            squares += sum(g * g for g in parameter.grad.flatten().tolist())
+    assert numbers["gradient/denoisers"] == pytest.approx(math.sqrt(squares))
+    counts = torch.cat([indices for _, indices in output.chosen["image"]]).bincount()
+    shares = [count / len(tiny.TARGETS) for count in counts.tolist() if count]
+    assert numbers["image/code_perplexity"] == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)))
+
+
+def test_a_model_without_codebooks_says_nothing_of_codes():
+    model = tiny.tiny_model(use_codebooks=False)
+    output = tiny.loss_of(model)
+    output.total.backward()
+    assert not [name for name in diagnostics.step_numbers(model, output) if "code" in name]
+
+
+def test_terms_pull_where_they_reach_and_their_weighted_sum_is_the_whole_gradient():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    table = diagnostics.term_gradients(model, tiny.tiny_batch(), seed=3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    reached = {term: set(row.index[row > 0]) for term, row in table.iterrows()}
+    everything = set(diagnostics.MODULES.values())
+    assert reached == {
+        "cross_entropy": everything,
+        "reconstruction": everything - {"repeat bias"},
+        "contrastive": everything - {"repeat bias"},
+        "match": everything - {"repeat bias", "denoisers"},
+        "gate": {"gates"},
+    }
+    output = tiny.loss_of(model)
+    total = torch.autograd.grad(output.total, model.repeat_bias)[0]
+    assert table.loc["cross_entropy", "repeat bias"] == pytest.approx(total.norm().item())
+    config, weights = model.config, {"cross_entropy": 1, "reconstruction": 1}
+    weights |= {"contrastive": config.lambda_c, "match": config.lambda_match, "gate": config.lambda_gate}
+    output = tiny.loss_of(model)
+    summed = sum(weights[name.split("/")[1]] * part for name, part in output.parts.items())
+    assert summed.item() == pytest.approx(output.total.item())
+
+
+def test_without_groups_the_gates_have_nothing_to_name():
+    model = tiny.tiny_model(**tiny.DEFAULTS)
+    model.groups.age.zero_()
+    table = diagnostics.term_gradients(model, tiny.tiny_batch())
+    assert (table.loc["gate"] == 0).all() and (table.loc["cross_entropy"] > 0).all()

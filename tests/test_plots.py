@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 
 import numpy as np
@@ -9,9 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from imecd_lite.diagnostics import MODULES
 from imecd_lite.plots import (
     COLOURS,
     MARKS,
+    MODULE_LINES,
+    SMOOTHING,
     code_bars,
     draw_ranks,
     draw_walk,
@@ -19,11 +23,17 @@ from imecd_lite.plots import (
     patch_grid,
     plot_code_use,
     plot_contents,
+    plot_duel,
     plot_gains,
     plot_lines,
     plot_maps,
     plot_routing,
     plot_shares,
+    plot_stopping,
+    plot_systems,
+    plot_teachers,
+    plot_terms,
+    plot_training,
     plot_usage,
     plot_walks,
     share_bars,
@@ -190,3 +200,84 @@ def test_drawn_ranks_show_what_has_been_walked_and_say_where_it_stands():
     assert "after 1 of 2 steps: 30 by x_t, 3 by the prediction." in svg
     assert "3 by the prediction" in draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 2, 1200, "id").data
     assert draw_ranks(np.array([1, 1]), np.array([1]), 0, 1, "id").data
+
+
+PARTS = pd.DataFrame({"cross_entropy": [7.5, 8.0], "gate": [np.nan, 0.25]}, index=["id", "text"])
+
+
+def test_a_loss_is_drawn_by_term_and_modality():
+    figure = plot_terms(PARTS, "Made of?")
+    assert [bar.marker.color for bar in figure.data] == [COLOURS["id"], COLOURS["text"]]
+    assert list(figure.data[0].x) == ["cross-entropy", "naming the group"]
+    assert list(figure.data[0].text) == ["7.50", ""], "the ID has no gate"
+    assert figure.layout.meta["alt"] == "Made of? cross-entropy: ID 7.50, text 8.00; naming the group: text 0.25."
+
+
+def test_a_module_that_is_not_reached_is_an_empty_cell():
+    table = pd.DataFrame({"gates": [10.0, 0.5], "experts": [0.01, 0.0]}, index=["cross_entropy", "gate"])
+    figure = plot_teachers(table, "Who?")
+    np.testing.assert_allclose(figure.data[0].z, [[1, -2], [math.log10(0.5), np.nan]], atol=1e-3)
+    assert figure.data[0].text[1][1] == ""
+    assert figure.layout.meta["alt"] == (
+        "Who? cross-entropy teaches gates 10, experts 0.01; naming the group teaches gates 0.5."
+    )
+
+
+def made_steps(count: int) -> pd.DataFrame:
+    steps = pd.DataFrame({"id/cross_entropy": np.arange(count, 0.0, -1), "gradient/gates": 1.0})
+    return steps.set_index(np.arange(1, count + 1))
+
+
+EPOCHS = pd.DataFrame({"step": [12, 24], "valid_ndcg@10": [0.1, 0.2]})
+
+
+def test_every_module_has_a_line_of_its_own():
+    assert list(MODULE_LINES) == list(MODULES.values())
+    assert len({(look["color"], look.get("dash")) for look in MODULE_LINES.values()}) == len(MODULE_LINES)
+
+
+def test_curves_of_training_are_running_means_and_the_same_lines_at_any_time():
+    empty, full = plot_training(pd.DataFrame(), pd.DataFrame()), plot_training(made_steps(24), EPOCHS, 1200, 0.03)
+    assert [line.name for line in empty.data] == [line.name for line in full.data]
+    line = full.data[0]
+    assert line.line.color == COLOURS["id"] and list(line.x) == list(range(1, 25))
+    values = made_steps(24)["id/cross_entropy"].to_list()
+    means = [np.mean(values[max(0, n - SMOOTHING) : n]) for n in range(1, 25)]
+    np.testing.assert_allclose(line.y, means, atol=1e-5)
+    assert np.isnan(full.data[1].y).all(), "a modality that is not there"
+    gates = next(line for line in full.data if line.name == "gates")
+    assert set(gates.y) == {1.0} and gates.legend == "legend2"
+    assert list(full.data[-1].x) == [12, 24] and list(full.data[-1].y) == [0.1, 0.2]
+    assert [shape.y0 for shape in full.layout.shapes] == [pytest.approx(math.log(1200)), 0.03]
+    assert full.layout.meta["alt"] == (
+        "Training curves after 24 steps and 2 epochs. Cross-entropy: ID 24.00 to 5.50. Validation N@10: 0.100, 0.200."
+    )
+    assert empty.layout.meta["alt"] == "Training curves after 0 steps and 0 epochs."
+
+
+def test_a_stopped_run_shows_what_is_kept_and_what_never_ran():
+    figure = plot_stopping([0.1, 0.3, 0.2, 0.25, 0.4], 2, 2, 4, "Stop?")
+    never, run, kept = figure.data
+    assert (list(never.x), list(run.x), list(kept.x)) == ([4, 5], [1, 2, 3, 4], [2])
+    assert figure.layout.annotations[0].text == "2 epochs without a better one"
+    assert figure.layout.meta["alt"].startswith("Stop? With patience 2, epoch 2 is kept and epoch 4 is the last of 5")
+
+
+def test_a_run_that_was_not_stopped_has_no_wait():
+    figure = plot_stopping([0.1, 0.2], 2, 2, 2, "Stop?")
+    assert not figure.layout.shapes and not figure.layout.annotations
+
+
+def test_systems_have_their_intervals_and_their_names_are_no_markup():
+    figure = plot_systems({"<b>ours</b>": (0.3, 0.28, 0.33)}, "Good?", "N@10")
+    (dots,) = figure.data
+    assert list(dots.y) == ["&lt;b&gt;ours&lt;/b&gt;"]
+    assert list(dots.error_x.array) == [0.03] and list(dots.error_x.arrayminus) == [0.02]
+    assert figure.layout.meta["alt"] == "Good? N@10: <b>ours</b> 0.300 (0.280 to 0.330)."
+
+
+def test_a_duel_has_two_curves_told_apart_without_colour():
+    figure = plot_duel({"default": [0.1, 0.2], "w/o Text": []}, "Who?")
+    assert [line.line.dash for line in figure.data] == ["solid", "dash"]
+    assert [list(line.x) for line in figure.data] == [[1, 2], []]
+    assert figure.layout.meta["alt"] == "Who? default: 0.100, 0.200; w/o Text: not yet."

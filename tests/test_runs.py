@@ -3,13 +3,17 @@
 import csv
 import dataclasses
 
+import numpy as np
 import pytest
 import tiny
+import torch
 
 from imecd_lite import runs
 from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.runs import SPACE, draw_settings, tune
+from imecd_lite.evaluate import metrics
+from imecd_lite.runs import SPACE, VARIANTS, draw_settings, new_model, short_run, tune
 
 MODEL = dataclasses.replace(tiny.CONFIG, use_text=False, use_image=False)
 TRAIN = TrainConfig(epochs=2, batch_size=32)
@@ -95,3 +99,29 @@ def test_no_trials_are_refused(tmp_path):
     with pytest.raises(InputError, match="trials is 0"):
         search(tmp_path, 0)
     assert not list(tmp_path.iterdir())
+
+
+FEATURES = Features(**tiny.random_features(), fingerprint="")
+
+
+def test_a_new_model_is_a_function_of_its_seed_and_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    models = [new_model("imecd", tiny.CONFIG, tiny.tiny_dataset(), FEATURES, seed) for seed in (3, 3, 4)]
+    weights = [model.item_embedding.weight for model in models]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_trains_without_one_thing(name):
+    assert dataclasses.replace(IMECDConfig(), **VARIANTS[name]) != IMECDConfig()
+    rows = []
+    config = dataclasses.replace(tiny.CONFIG, **tiny.DEFAULTS)
+    run = short_run(VARIANTS[name], config, TRAIN, tiny.tiny_dataset(), FEATURES, rows.append)
+    assert run.scores == [row["valid_ndcg@10"] for row in rows] and len(rows) == TRAIN.epochs
+    assert metrics(run.ranks)["ndcg@10"] == pytest.approx(max(run.scores)), "the best epoch's ranks"
+
+
+def test_a_short_run_repeats():
+    runs_ = [short_run({}, tiny.CONFIG, TRAIN, tiny.tiny_dataset(), FEATURES) for _ in range(2)]
+    assert runs_[0].scores == runs_[1].scores and np.array_equal(runs_[0].ranks, runs_[1].ranks)

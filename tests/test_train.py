@@ -28,7 +28,7 @@ from imecd_lite.dataset import load_dataset, train_batches
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_tensors
 from imecd_lite.model import IMECD, LossOutput, Recommender
-from imecd_lite.train import STATE_FILE, History, train, train_epoch
+from imecd_lite.train import STATE_FILE, History, replay, train, train_epoch
 
 EPOCHS = 3
 CONFIG = TrainConfig(epochs=EPOCHS, batch_size=16, max_prefixes_per_user=2, patience=EPOCHS, learning_rate=0.01)
@@ -498,3 +498,23 @@ def test_no_truth_file_is_opened(tmp_path):
         run(tmp_path / "run", model=tiny.tiny_model(use_text=False, use_image=False).float(), dataset=dataset, epochs=1)
     within = {Path(path).relative_to(folder).as_posix() for path in opened if Path(path).is_relative_to(folder)}
     assert within == {"interactions.csv"}
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "expected"),
+    [
+        ([0.1, 0.3, 0.2, 0.2, 0.4], 2, (2, 4)),
+        ([0.1, 0.3, 0.2, 0.2, 0.4], 3, (5, 5)),
+        ([0.3, 0.3, 0.3, 0.3], 2, (1, 3)),
+        ([0.1, 0.2, 0.3], 1, (3, 3)),
+        ([0.5], 5, (1, 1)),
+    ],
+)
+def test_a_known_curve_is_stopped_where_training_would_have_stopped(scores, patience, expected):
+    assert replay(scores, patience) == expected
+
+
+def test_a_run_and_its_replay_agree():
+    _, history = run(epochs=8, patience=1, learning_rate=0.1)
+    scores = [row["valid_ndcg@10"] for row in history.rows]
+    assert replay([*scores, 9.9], 1) == (history.best_epoch, len(scores)) and len(scores) < 8

@@ -11,20 +11,26 @@ import torch
 
 from imecd_lite.checkpoint import load_checkpoint
 from imecd_lite.codebooks import gumbel
-from imecd_lite.config import BUNDLED_DATA
+from imecd_lite.config import BUNDLED_DATA, TrainConfig
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import Features, load_features
 from imecd_lite.errors import InputError
-from imecd_lite.model import IMECD
+from imecd_lite.model import IMECD, LossOutput
+from imecd_lite.runs import ShortRun
 from imecd_lite.spaces import flat_map
+from imecd_lite.train import train
 from imecd_lite.walks import walk
 from imecd_lite.widgets import (
+    TrainingMonitor,
+    ablation_explorer,
     code_explorer,
     diffusion_explorer,
     gate_explorer,
     gumbel_explorer,
     neighbour_explorer,
     shopper_explorer,
+    tell_progress,
+    view_ablation,
     view_code,
     view_diffusion,
     view_gates,
@@ -485,3 +491,123 @@ def test_a_move_of_the_diffusion_takes_less_than_200_milliseconds():
         assert np.median(seconds) < 0.2
         assert len(page.value) < 60_000
     torch.set_num_threads(threads)
+
+
+# Training, live
+
+
+def watched_run(every: float, **changes):
+    model = tiny.tiny_model(**tiny.DEFAULTS | changes).float()
+    monitor = TrainingMonitor(model, tiny.NUM_ITEMS, 0.03, every)
+    config = TrainConfig(epochs=2, batch_size=16, max_prefixes_per_user=2)
+    history = train(model, DATASET, config, on_step=monitor.on_step, on_epoch=monitor.on_epoch)
+    return monitor, history
+
+
+def test_the_monitor_s_curves_are_those_of_the_run():
+    monitor, history = watched_run(every=0.0)
+    assert len(monitor.steps) == 6 and monitor.steps.index[0] == 1
+    assert monitor.epochs["step"].tolist() == [3, 6]
+    assert monitor.epochs["valid_ndcg@10"].tolist() == [row["valid_ndcg@10"] for row in history.rows]
+    means = monitor.steps.groupby((monitor.steps.index - 1) // 3)["text/cross_entropy"].mean()
+    assert means.tolist() == pytest.approx([row["text/cross_entropy"] for row in history.rows], rel=1e-3)
+    for shown, kept in zip(monitor.curves.data, monitor.figure().data, strict=True):
+        np.testing.assert_array_equal(shown.y, kept.y)
+    assert "Step 6: loss" in monitor.news.value and "Epochs done: 2" in monitor.news.value
+    assert repr(monitor) == "[live curves of the training: 6 steps, 2 epochs]"
+
+
+def test_the_monitor_draws_no_more_often_than_it_is_told_and_at_each_epoch():
+    monitor, _ = watched_run(every=3600.0)
+    drawn = []
+    monitor.draw = lambda: drawn.append(len(monitor.step_rows))
+    output = LossOutput(torch.ones(()), {})
+    for _ in range(3):
+        monitor.on_step(output)
+    assert drawn == []
+    monitor.on_epoch({"valid_ndcg@10": 0.5})
+    assert drawn == [9]
+
+
+def test_watching_changes_nothing():
+    watched, _ = watched_run(every=0.0)
+    model = tiny.tiny_model(**tiny.DEFAULTS).float()
+    train(model, DATASET, TrainConfig(epochs=2, batch_size=16, max_prefixes_per_user=2))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, watched.watched.state_dict()[name]), name
+
+
+def test_a_model_of_ids_alone_can_be_watched():
+    monitor, _ = watched_run(every=0.0, use_text=False, use_image=False, use_codebooks=False)
+    assert np.isnan(monitor.curves.data[1].y).all() and np.isfinite(monitor.curves.data[0].y).all()
+
+
+def test_progress_is_told_from_the_first_step_on():
+    assert tell_progress([], []) == "No step yet."
+    assert tell_progress([{"loss": 2.0}], []) == "Step 1: loss 2.00."
+    told = tell_progress([{"loss": 2.0}], [{"valid_ndcg@10": 0.2}, {"valid_ndcg@10": 0.1}])
+    assert told == "Step 1: loss 2.00. Epochs done: 2; validation N@10 0.100, the best 0.200 (epoch 1)."
+
+
+def test_a_picture_of_a_long_run_takes_less_than_200_milliseconds():
+    monitor = TrainingMonitor(tiny.tiny_model(), tiny.NUM_ITEMS)
+    names = [f"{m}/{t}" for m in ("id", "text", "image") for t in ("cross_entropy", "match", "code_perplexity")]
+    monitor.step_rows = [dict.fromkeys([*names, "loss", "gradient/gates"], float(n)) for n in range(600)]
+    monitor.epoch_rows = [{"step": 600, "valid_ndcg@10": 0.1}]
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        monitor.draw()
+        seconds.append(time.process_time() - start)
+    assert np.median(seconds) < 0.2
+
+
+GOOD, BAD = ShortRun([0.1, 0.9], np.repeat([1, 2], 20)), ShortRun([0.1, 0.2], np.repeat([8, 30], 20))
+
+
+def test_an_ablation_says_what_it_can_and_cannot_say():
+    told = view_ablation("w/o Text", BAD, GOOD)
+    assert told.startswith("w/o Text: validation N@10 0.158; the default: 0.815. Difference -0.658, 95% interval -0.")
+    assert "over 40 shoppers. The interval excludes 0" in told and "with this seed" in told
+    assert "can't tell the two apart" in view_ablation("w/o Text", GOOD, GOOD)
+
+
+def test_a_variant_is_trained_once_grows_its_curve_and_is_remembered():
+    runs, asked = {"default": GOOD}, []
+
+    def train_variant(name, on_epoch):
+        asked.append(name)
+        for score in BAD.scores:
+            on_epoch({"valid_ndcg@10": score})
+            grown.append(list(curves.data[1].y))
+        assert chosen.disabled and button.disabled
+        return BAD
+
+    grown = []
+    chosen, button, news, curves = ablation_explorer(runs, train_variant, ["<a>", "b"]).children
+    assert "not trained yet" in news.value and "&lt;a&gt;" in news.value and list(curves.data[1].x) == []
+    button.click()
+    assert asked == ["<a>"] and grown == [[0.1], [0.1, 0.2]] and runs["<a>"] is BAD
+    assert "Difference -0." in news.value and button.disabled and not chosen.disabled
+    assert curves.data[1].name == "&lt;a&gt;" and list(curves.data[0].y) == GOOD.scores
+    button.click()
+    assert asked == ["<a>"], "not twice"
+    chosen.value = "b"
+    assert not button.disabled and "b: not trained yet" in news.value and list(curves.data[1].x) == []
+    chosen.value = "<a>"
+    assert list(curves.data[1].y) == BAD.scores and "Difference -0." in news.value
+
+
+def test_a_variant_that_fails_leaves_its_controls_usable(caplog):
+    def fails(name, on_epoch):
+        raise RuntimeError("no memory")
+
+    chosen, button, *_ = ablation_explorer({"default": GOOD}, fails, ["a", "b"], "b").children
+    button.click()
+    assert "no memory" in caplog.text
+    assert not chosen.disabled and not button.disabled and chosen.value == "b"
+
+
+def test_the_ablation_explorer_is_saved_as_one_line():
+    panel = ablation_explorer({"default": GOOD}, None, ["a"])
+    assert repr(panel) == "[widget: variant, train it; run the notebook to move it]"
