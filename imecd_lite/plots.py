@@ -387,7 +387,7 @@ def plot_lines(
 
     Args:
         y: name of the vertical axis.
-        colours: by column; plotly's where it says nothing.
+        colours: by column; near black where it says nothing.
         dashes: by column; solid where it says nothing.
         axes: "xaxis" and "yaxis", what else to tell plotly of them, such as ``yaxis={"type": "log"}``.
     """
@@ -399,7 +399,7 @@ def plot_lines(
                 mode="lines+markers",
                 name=name,
                 marker_size=5,
-                line={"color": (colours or {}).get(name), "dash": (dashes or {}).get(name, "solid")},
+                line={"color": (colours or {}).get(name, "#222222"), "dash": (dashes or {}).get(name, "solid")},
             )
             for name in lines
         ]
