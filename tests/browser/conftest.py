@@ -76,6 +76,12 @@ class LabPage:
         counts = self.page.evaluate(f"() => {CODE_CELLS}.map(cell => cell.model.executionCount)")
         assert counts == list(range(1, len(counts) + 1)), f"cells ran as {counts}"
 
+    def image_widths(self, selector: str = ".jp-OutputArea img[alt]") -> list[int]:
+        """The widths of all pictures that ``selector`` finds, once they are loaded; 0 for one that is broken."""
+        images = f"[...document.querySelectorAll('{selector}')]"
+        self.page.wait_for_function(f"() => {images}.every(image => image.complete)")
+        return self.page.evaluate(f"() => {images}.map(image => image.naturalWidth)")
+
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page in the folder that IMECD_SCREENSHOTS names, if it does."""
         if folder := os.environ.get("IMECD_SCREENSHOTS"):

@@ -35,8 +35,8 @@ def test_dice_are_thrown_and_codes_are_looked_into(open_notebook):
     lab.run_all()
     page = lab.page
     expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(3)
-    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 3
-    drawn = page.locator(".jp-OutputArea img[alt]").evaluate_all("images => images.map(image => image.naturalWidth)")
+    expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(3)
+    drawn = lab.image_widths()
     assert len(drawn) > 40 and all(drawn), "a picture is missing"
     panels = page.locator(".jp-OutputArea .widget-vbox")
 

@@ -26,8 +26,8 @@ def test_figures_are_drawn_and_a_walk_is_played_paused_and_scrubbed(open_noteboo
     lab.run_all()
     page = lab.page
     expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(5)
-    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 3
-    drawn = page.locator(".jp-OutputArea img[alt]").evaluate_all("images => images.map(image => image.naturalWidth)")
+    expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(3)
+    drawn = lab.image_widths()
     assert len(drawn) > 3 * 8 and all(drawn), "a picture is missing"
     page.locator(".js-plotly-plot").nth(1).scroll_into_view_if_needed()
     lab.screenshot("04_diffusion_walks")

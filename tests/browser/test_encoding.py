@@ -19,8 +19,8 @@ def test_maps_are_drawn_and_the_explorer_walks_through_the_shop(open_notebook):
         "figure => figure._fullData.reduce((sum, trace) => sum + trace.x.length, 0)"
     )
     assert points == 3 * 1200
-    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 3
-    drawn = page.locator(".jp-OutputArea img[alt]").evaluate_all("images => images.map(image => image.naturalWidth)")
+    expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(3)
+    drawn = lab.image_widths()
     assert len(drawn) == 1 + 1 + 3 * 6 + 1 + 3 * 6 and all(drawn), "a picture is missing"
     page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
     lab.screenshot("01_encoding_maps")

@@ -26,9 +26,9 @@ def test_heatmaps_are_drawn_and_the_explorer_swaps_ids_and_mutes_experts(open_no
     lab.run_all()
     page = lab.page
     expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(3)
-    assert page.locator(".js-plotly-plot").first.locator(".heatmaplayer image").count() == 2
-    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 2
-    drawn = page.locator(".jp-OutputArea img[alt]").evaluate_all("images => images.map(image => image.naturalWidth)")
+    expect(page.locator(".js-plotly-plot").first.locator(".heatmaplayer image")).to_have_count(2)
+    expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(2)
+    drawn = lab.image_widths()
     assert len(drawn) >= 1 + 3 * 6 + 20 + 19 and all(drawn), "a picture is missing"
     page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
     lab.screenshot("02_expert_gates_heatmap")

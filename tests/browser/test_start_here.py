@@ -29,9 +29,7 @@ def test_pictures_come_soon_and_the_explorer_walks_through_a_history(open_notebo
     page = lab.page
     lab.wait_until_finished()
 
-    drawn = page.evaluate(
-        "() => [...document.querySelectorAll('.jp-OutputArea img, .jp-MarkdownCell img')].map(i => i.naturalWidth)"
-    )
+    drawn = lab.image_widths(".jp-OutputArea img, .jp-MarkdownCell img")
     assert len(drawn) >= 20 and all(drawn), "a picture is missing"
     explorer = page.locator(".jp-OutputArea .widget-vbox").first
     explorer.scroll_into_view_if_needed()

@@ -54,7 +54,7 @@ def test_the_curves_grow_in_place_and_a_variant_can_be_trained(open_notebook):
     kept = page.locator(".jp-OutputArea .js-plotly-plot").nth(3)  # terms, teachers, live, kept
     kept.scroll_into_view_if_needed()
     assert points(kept) == late, "the figure that is kept has the same curves"
-    assert page.locator(".jp-OutputArea").get_by_text("… Still to do:").count() == 4
+    expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(4)
 
     # the ablation
     explorer = page.locator(".jp-OutputArea .widget-vbox", has=page.locator("select"))
