@@ -4,6 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
+from reading import alts, row
 
 from imecd_lite import BUNDLED_DATA, load_checkpoint, load_dataset, load_features
 from imecd_lite.diagnostics import chosen_codes, distances_to_codes
@@ -12,17 +13,9 @@ from imecd_lite.widgets import view_code, view_injection
 pytestmark = pytest.mark.browser
 
 
-def alts(part) -> list[str]:
-    return part.locator("img").evaluate_all("images => images.map(image => image.alt)")
-
-
 def bars(explorer) -> list[str]:
     """The rows of bars as they are read out."""
     return explorer.locator('[role="img"]').evaluate_all("rows => rows.map(row => row.getAttribute('aria-label'))")
-
-
-def row(explorer, description: str):
-    return explorer.locator(".widget-slider", has=explorer.page.get_by_text(description, exact=True))
 
 
 def move(explorer, description: str, key: str) -> None:

@@ -4,16 +4,9 @@ import re
 
 import pytest
 from playwright.sync_api import expect
+from reading import alts, row
 
 pytestmark = pytest.mark.browser
-
-
-def alts(part) -> list[str]:
-    return part.locator("img").evaluate_all("images => images.map(image => image.alt)")
-
-
-def row(explorer, description: str):
-    return explorer.locator(".widget-slider", has=explorer.page.get_by_text(description, exact=True))
 
 
 def read_out(explorer) -> list[str]:

@@ -2,12 +2,9 @@
 
 import pytest
 from playwright.sync_api import expect
+from reading import alts
 
 pytestmark = pytest.mark.browser
-
-
-def alts(explorer) -> list[str]:
-    return explorer.locator("img").evaluate_all("images => images.map(image => image.alt)")
 
 
 def test_maps_are_drawn_and_the_explorer_walks_through_the_shop(open_notebook):

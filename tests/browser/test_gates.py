@@ -4,21 +4,14 @@ import re
 
 import pytest
 from playwright.sync_api import expect
+from reading import alts, row
 
 pytestmark = pytest.mark.browser
-
-
-def alts(part) -> list[str]:
-    return part.locator("img").evaluate_all("images => images.map(image => image.alt)")
 
 
 def gates(explorer) -> list[str]:
     """Both gates as they are read out."""
     return explorer.locator('[role="img"]').evaluate_all("bars => bars.map(bar => bar.getAttribute('aria-label'))")
-
-
-def row(explorer, description: str):
-    return explorer.locator(".widget-slider", has=explorer.page.get_by_text(description, exact=True))
 
 
 def test_heatmaps_are_drawn_and_the_explorer_swaps_ids_and_mutes_experts(open_notebook):
