@@ -74,7 +74,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
     for subparser in (train, tune):
         subparser.add_argument(
-            "--model", default="imecd", help="imecd, popularity, sasrec, sasrec-features or sasrec-repeat"
+            "--model", default="imecd", help="imecd, popularity or another of Table II; a wrong name lists all"
         )
         subparser.add_argument(
             "--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter"
@@ -119,11 +119,15 @@ def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
         )
 
 
-def pick_fields(config: type, options: argparse.Namespace) -> object:
-    """The config dataclass with the preset's values, overridden by the options that were given."""
-    names = {field.name for field in dataclasses.fields(config)}
-    values = {**PRESETS[options.preset], **vars(options)}
-    return config(**{name: value for name, value in values.items() if name in names})
+def pick_configs(options: argparse.Namespace) -> tuple[IMECDConfig, TrainConfig]:
+    """Both configs: the model's published settings, the preset's above them, the options that were given on top."""
+    from imecd_lite.checkpoint import model_class
+
+    values = {**model_class(options.model).DEFAULTS, **PRESETS[options.preset], **vars(options)}
+    kinds = (IMECDConfig, TrainConfig)
+    return tuple(
+        kind(**{f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}) for kind in kinds
+    )
 
 
 def pick_device(name: str) -> str:
@@ -184,7 +188,7 @@ def run_train(options: argparse.Namespace) -> None:
     from imecd_lite.files import write_json
     from imecd_lite.runs import train_run
 
-    model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
+    model_config, train_config = pick_configs(options)
     output, device = options.output, pick_device(options.device)
     dataset, features = open_data(options, device, model_config.max_length)
     print(describe_data(dataset))
@@ -209,7 +213,7 @@ def run_tune(options: argparse.Namespace) -> None:
     """Search for settings on the validation items; the last line is one JSON object, the best trial."""
     from imecd_lite.runs import tune
 
-    model_config, train_config = pick_fields(IMECDConfig, options), pick_fields(TrainConfig, options)
+    model_config, train_config = pick_configs(options)
     device = pick_device(options.device)
     dataset, features = open_data(options, device, model_config.max_length)
     print(describe_data(dataset))

@@ -28,14 +28,20 @@ MODELS = {
 """Every model by the name the command line knows it by."""
 
 
-def build_model(name: str, config: IMECDConfig, dataset: Dataset, features: Features | None) -> Recommender:
-    """A fresh model for ``dataset``; on an ids-only dataset the text and image modalities are switched off."""
+def model_class(name: str) -> type[Recommender]:
+    """The class of the model ``name``; ``InputError`` where there is none of that name."""
     if name not in MODELS:
         raise InputError(f"There is no model {name!r}; the models are {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def build_model(name: str, config: IMECDConfig, dataset: Dataset, features: Features | None) -> Recommender:
+    """A fresh model for ``dataset``; on an ids-only dataset the text and image modalities are switched off."""
+    kind = model_class(name)
     if features is None:
         config = dataclasses.replace(config, use_text=False, use_image=False)
-        return MODELS[name](config, dataset.num_items)
-    return MODELS[name](config, dataset.num_items, features.text, features.image)
+        return kind.build(config, dataset, None, None)
+    return kind.build(config, dataset, features.text, features.image)
 
 
 def describe(

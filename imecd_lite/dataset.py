@@ -41,6 +41,7 @@ class Batch:
     pos_items: torch.Tensor  # (B,) int64, 1 ... I
     users: torch.Tensor  # (B,) int64
     user_keys: torch.Tensor  # (B,) int64, from which a user's noise is drawn
+    timestamps: torch.Tensor  # (B, L) float64, when each item was bought; 0 at the padding
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
@@ -92,6 +93,11 @@ class Dataset:
     def flat(self) -> np.ndarray:
         """All histories end to end, int64."""
         return np.concatenate(self.sequences)
+
+    @cached_property
+    def flat_timestamps(self) -> np.ndarray:
+        """The times of ``flat``, float64."""
+        return np.concatenate(self.timestamps)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -183,27 +189,22 @@ def eval_batches(dataset: Dataset, split: Split, batch_size: int) -> Iterator[Ba
     """The examples of a split in batches of similar length; ``batch.users`` says whose they are."""
     lengths = np.array([len(history) for history in split.histories])
     order = np.argsort(lengths, kind="stable")
-    flat, ends = np.concatenate(split.histories), np.cumsum(lengths)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        item_seq = left_pad(flat, (ends - lengths)[rows], ends[rows], dataset.max_length)
-        users = split.users[rows]
-        yield Batch(
-            item_seq,
-            torch.from_numpy(split.targets[rows]),
-            torch.from_numpy(users),
-            torch.from_numpy(dataset.user_keys[users]),
-        )
+        batch = make_batch(dataset, split.users[rows], lengths[rows])
+        yield replace(batch, pos_items=torch.from_numpy(split.targets[rows]))
 
 
 def make_batch(dataset: Dataset, users: np.ndarray, positions: np.ndarray) -> Batch:
     """The batch whose targets are the items at ``positions`` (B,) in the histories of ``users`` (B,)."""
     starts = dataset.starts[users]
+    ends = starts + positions
     return Batch(
-        left_pad(dataset.flat, starts, starts + positions, dataset.max_length),
-        torch.from_numpy(dataset.flat[starts + positions]),
+        left_pad(dataset.flat, starts, ends, dataset.max_length),
+        torch.from_numpy(dataset.flat[ends]),
         torch.from_numpy(users),
         torch.from_numpy(dataset.user_keys[users]),
+        left_pad(dataset.flat_timestamps, starts, ends, dataset.max_length),
     )
 
 

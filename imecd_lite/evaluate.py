@@ -79,7 +79,7 @@ def score_batches(
         batches = eval_batches(dataset, split, batch_size)
         for batch in tqdm(batches, desc="scoring", unit="batch", total=total, leave=False, disable=not progress):
             batch = batch.to(device)
-            scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed)
+            scores = model.predict(batch, seed)
             if scores.shape != (len(batch.users), dataset.num_items + 1):
                 raise ValueError(
                     f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"

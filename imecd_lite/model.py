@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,10 +35,31 @@ class LossOutput:
 class Recommender(nn.Module):
     """What the trainer and the evaluator ask of every model. Items are 1 ... I; 0 is padding."""
 
+    DEFAULTS: ClassVar[dict[str, object]] = {}
+    """The published settings where they differ from those of the configs, by field; ``hidden_size`` is one for all."""
+    TUNED: ClassVar[tuple[str, ...]] = ("learning_rate", "dropout")
+    """The settings that ``tune`` varies, of those in ``runs.SPACE``."""
+    WEIGHT_DECAY: ClassVar[float] = 0.0
+    """The penalty on squared weights that Adam is given."""
+
     config: IMECDConfig | None = None  # the settings, where a model has some
+
+    @classmethod
+    def build(
+        cls,
+        config: IMECDConfig,
+        dataset: Dataset,
+        text_features: torch.Tensor | None,
+        image_features: torch.Tensor | None,
+    ) -> Recommender:
+        """A fresh model for a dataset; overridden where a model has to know more of it than the number of items."""
+        return cls(config, dataset.num_items, text_features, image_features)
 
     def fit_statistics(self, dataset: Dataset) -> None:
         """Called once before training: what the model reads off the training data without gradients."""
+
+    def on_epoch_start(self, generator: torch.Generator) -> None:
+        """Called before each epoch, for state that is computed anew; its randomness comes from ``generator``."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> LossOutput:
         """The loss of one batch; all its randomness but dropout comes from ``generator``."""
@@ -50,6 +72,10 @@ class Recommender(nn.Module):
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity."""
         raise NotImplementedError
 
+    def predict(self, batch: Batch, seed: int = 0) -> torch.Tensor:
+        """``full_sort_predict`` for a batch, (B, I + 1); overridden by models that read its time stamps."""
+        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed)
+
 
 class IMECD(Recommender):
     """ID-guided multimodal experts with contrastive diffusion.
@@ -60,6 +86,8 @@ class IMECD(Recommender):
         text_features: (I, d_txt) frozen features, row i - 1 for item i; needed when ``config.use_text``.
         image_features: (I, d_img), likewise.
     """
+
+    TUNED = ("learning_rate", "dropout", "lambda_q", "lambda_c", "lambda_gate", "own_noise")
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from imecd_lite.dataset import Dataset
+from imecd_lite.dataset import Batch, Dataset
 from imecd_lite.errors import InputError
 from imecd_lite.model import Recommender
 
@@ -25,9 +25,13 @@ def score_history(
         seed: of the reverse diffusion.
     """
     device = next(iter(model.state_dict().values())).device
-    history = torch.as_tensor(dataset.sequences[user][:num_bought], device=device)
-    user_key = torch.as_tensor(dataset.user_keys[user : user + 1], device=device)
-    return model.full_sort_predict(history[None, -dataset.max_length :], user_key, seed)[0]
+    history, times = (
+        torch.as_tensor(table[user][:num_bought])[None, -dataset.max_length :]
+        for table in (dataset.sequences, dataset.timestamps)
+    )
+    users = torch.tensor([user])
+    batch = Batch(history, torch.zeros_like(users), users, torch.as_tensor(dataset.user_keys[[user]]), times)
+    return model.predict(batch.to(device), seed)[0]
 
 
 @torch.inference_mode()

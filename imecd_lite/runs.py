@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from imecd_lite.checkpoint import build_model, describe, refuse_other_run
+from imecd_lite.checkpoint import MODELS, build_model, describe, refuse_other_run
 from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -24,12 +24,12 @@ from imecd_lite.train import STATE_FILE, History, train
 SPACE = {
     "learning_rate": (0.0003, 0.003),  # a pair of numbers: log-uniform between them
     "dropout": [0.1, 0.2, 0.3, 0.5],  # a list: each as likely
-    "lambda_q": [0.3, 0.5, 0.7, 0.9],  # from here on IMECD's own
+    "lambda_q": [0.3, 0.5, 0.7, 0.9],
     "lambda_c": [0.0, 0.05, 0.1, 0.2],
     "lambda_gate": [0.3, 1.0],
     "own_noise": [0.7, 0.8, 0.9],
 }
-"""What ``tune`` tries, by the name of the setting."""
+"""What ``tune`` tries, by the name of the setting; which of them, a model says in ``TUNED``."""
 
 
 def new_model(
@@ -75,11 +75,6 @@ def train_run(
     return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
 
 
-def tuned_settings(name: str) -> list[str]:
-    """The settings that ``tune`` varies for the model ``name``."""
-    return list(SPACE) if name == "imecd" else ["learning_rate", "dropout"]
-
-
 def replace_known(config: object, settings: dict[str, float]) -> object:
     """The config with those of ``settings`` that it has."""
     return dataclasses.replace(config, **{key: value for key, value in settings.items() if hasattr(config, key)})
@@ -90,7 +85,7 @@ def draw_settings(name: str, trial: int, seed: int) -> dict[str, float]:
     if trial == 1:
         return {}
     rng, settings = np.random.default_rng((seed, trial)), {}
-    for setting in tuned_settings(name):
+    for setting in MODELS[name].TUNED:
         choices = SPACE[setting]
         if isinstance(choices, tuple):
             low, high = map(math.log, choices)
@@ -137,7 +132,7 @@ def tune(
             "best_epoch": history.best_epoch,
             "seconds": round(sum(row["seconds"] for row in history.rows), 1),
         }
-        rows.append(row | {setting: values[setting] for setting in tuned_settings(name)})
+        rows.append(row | {setting: values[setting] for setting in MODELS[name].TUNED})
         write_rows(output / "trials.csv", rows)
         if on_trial:
             on_trial(rows[-1])

@@ -73,7 +73,9 @@ def train(
     """
     torch.set_flush_denormal(True)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate) if parameters else None
+    optimizer = (
+        torch.optim.Adam(parameters, config.learning_rate, weight_decay=model.WEIGHT_DECAY) if parameters else None
+    )
     history, best = History(), {}
     state_file = output / STATE_FILE if output else None
     if resume and state_file and state_file.exists():
@@ -132,6 +134,7 @@ def train_epoch(
     choices = defaultdict(list)  # by modality: the code of each example
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout draws from the global generator
+        model.on_epoch_start(generator)
         batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
         for batch in tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not progress):
             batch = batch.to(device)

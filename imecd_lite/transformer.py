@@ -1,4 +1,4 @@
-"""The Transformer block of the denoisers."""
+"""The Transformer blocks of the denoisers and of the comparators."""
 
 # B batch, L sequence, D hidden, A attention heads
 
@@ -53,16 +53,43 @@ class TransformerBlock(nn.Module):
         self, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
         """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, A, L, D/A), as the mask says."""
+        attended = self.look_up(self.attention_norm(hidden), key, value, attention_mask)
+        hidden = hidden + self.dropout(attended)
+        return hidden + self.dropout(self.feed_forward(hidden))
+
+    def look_up(
+        self, asking: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """The attention alone: what ``asking`` (B, Q, D) finds among keys and values (B, A, L, D/A), (B, Q, D)."""
         attended = F.scaled_dot_product_attention(
-            self.split_heads(self.query(self.attention_norm(hidden))),
+            self.split_heads(self.query(asking)),
             key,
             value,
             attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2]),  # (B, 1, 1 or Q, L)
             dropout_p=self.dropout.p if self.training else 0.0,
         )  # (B, A, Q, D/A)
-        hidden = hidden + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))
-        return hidden + self.dropout(self.feed_forward(hidden))
+        return self.attention_out(attended.transpose(1, 2).flatten(2))
 
     def split_heads(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, A, L, D/A)."""
         return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+
+
+class PostNormBlock(TransformerBlock):
+    """Post-norm block: LN(x + attention(x)), then LN(x + feed-forward(x)); see ``TransformerBlock``."""
+
+    def __init__(self, hidden_size: int, num_attention_heads: int, dropout: float) -> None:
+        super().__init__(hidden_size, num_attention_heads, dropout)
+        self.feed_forward_norm = self.feed_forward.pop(0)
+
+    def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``TransformerBlock.keys_values``, of ``hidden`` as it is."""
+        key, value = self.key_value(hidden).chunk(2, dim=-1)
+        return self.split_heads(key), self.split_heads(value)
+
+    def attend(
+        self, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """As ``TransformerBlock.attend``."""
+        hidden = self.attention_norm(hidden + self.dropout(self.look_up(hidden, key, value, attention_mask)))
+        return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))

@@ -17,7 +17,8 @@ from made_data import write_ids, write_shop
 
 import imecd_lite.encoders
 import imecd_lite.train
-from imecd_lite.__main__ import build_parser, main, pick_fields
+from imecd_lite.__main__ import build_parser, main, pick_configs
+from imecd_lite.baselines import SASRec
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
 from imecd_lite.files import read_json, write_json
 from imecd_lite.model import IMECD
@@ -91,26 +92,34 @@ def test_each_setting_is_an_option_of_train_in_kebab_case(config, field):
     arguments, value = other_value(field)
     parser, commands = build_parser()
     options = parser.parse_args(["train", "--data", "d", "--output", "o", *arguments])
-    assert pick_fields(config, options) == dataclasses.replace(config(), **{field.name: value}) != config()
+    configs = {type(picked): picked for picked in pick_configs(options)}
+    assert configs.pop(config) == dataclasses.replace(config(), **{field.name: value}) != config()
+    assert all(other == kind() for kind, other in configs.items())
     assert arguments[0] in commands["train"].format_help()
 
 
 def test_settings_not_given_are_the_defaults():
     options = build_parser()[0].parse_args(["train", "--data", "d", "--output", "o"])
-    assert pick_fields(IMECDConfig, options) == IMECDConfig() and pick_fields(TrainConfig, options) == TrainConfig()
+    assert pick_configs(options) == (IMECDConfig(), TrainConfig())
 
 
 def test_none_stands_for_all_prefixes():
     options = build_parser()[0].parse_args(["train", "--data", "d", "--output", "o", "--max-prefixes-per-user", "none"])
-    assert pick_fields(TrainConfig, options).max_prefixes_per_user is None
+    assert pick_configs(options)[1].max_prefixes_per_user is None
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_gives_way_to_an_option(preset):
     parser, arguments = build_parser()[0], ["train", "--data", "d", "--output", "o", "--preset", preset]
-    config = pick_fields(TrainConfig, parser.parse_args(arguments))
+    config = pick_configs(parser.parse_args(arguments))[1]
     assert config.batch_size == PRESETS[preset].get("batch_size", TrainConfig().batch_size)
-    assert pick_fields(TrainConfig, parser.parse_args([*arguments, "--batch-size", "99"])).batch_size == 99
+    assert pick_configs(parser.parse_args([*arguments, "--batch-size", "99"]))[1].batch_size == 99
+
+
+def test_a_comparator_has_its_published_settings_unless_others_are_given():
+    parser, arguments = build_parser()[0], ["train", "--data", "d", "--output", "o", "--model", "sasrec"]
+    assert pick_configs(parser.parse_args(arguments))[0] == IMECDConfig(num_attention_heads=2, dropout=0.5)
+    assert pick_configs(parser.parse_args([*arguments, "--dropout", "0.1"]))[0].dropout == 0.1
 
 
 # Refusals
@@ -364,7 +373,7 @@ def test_tunes_last_line_is_the_best_trial_and_it_goes_on_with_more(tmp_path, da
     status, lines, complaint = command(*tune, "--trials", "1")
     assert status == 0, complaint
     first = json.loads(lines[-1])
-    assert first["trial"] == 1 and first["dropout"] == IMECDConfig().dropout
+    assert first["trial"] == 1 and first["dropout"] == SASRec.DEFAULTS["dropout"]
     status, lines, _ = command(*tune, "--trials", "3")
     assert [line.split(":")[0] for line in lines[1:-1]] == ["trial 1", "trial 2", "trial 3"]
     best = json.loads(lines[-1])

@@ -199,7 +199,8 @@ def test_evaluation_covers_every_user_once(tmp_path):
     dataset = load_dataset(write_ids(tmp_path), max_length=6)
     split, users = dataset.split("test"), []
     for batch in eval_batches(dataset, split, 7):
-        for row, target, user, key in zip(*(getattr(batch, f) for f in batch.__dataclass_fields__), strict=True):
+        for row, target, user, key, times in zip(*vars(batch).values(), strict=True):
+            assert times[row > 0].tolist() == dataset.timestamps[user][:-1][-6:].tolist() and not times[row == 0].any()
             assert row[row > 0].tolist() == split.histories[user][-6:].tolist()
             assert split.histories[user].tolist() == dataset.sequences[user][:-1].tolist()
             assert target == dataset.sequences[user][-1]

@@ -1,18 +1,12 @@
-"""SASRec, the yardstick: causal, blind to padding, and able to learn a rule that has no exception."""
+"""SASRec, the yardstick: causal, aware of order, and with a bias of repeats that does what it says."""
 
 # B batch, L sequence
 
-import dataclasses
-
-import numpy as np
 import pytest
 import tiny
 import torch
 
 from imecd_lite.baselines import SASRec, SASRecFeatures, SASRecRepeat
-from imecd_lite.config import TrainConfig
-from imecd_lite.evaluate import hit, target_ranks
-from imecd_lite.train import train
 
 MODELS = pytest.mark.parametrize("kind", [SASRec, SASRecFeatures, SASRecRepeat])
 
@@ -30,15 +24,6 @@ def make(kind: type = SASRec, **changes: object) -> SASRec:
 def scores(model: SASRec, rows=tiny.ALL, length: int | None = None) -> torch.Tensor:
     batch = tiny.tiny_batch(rows, length)
     return model.full_sort_predict(batch.item_seq, batch.user_keys)
-
-
-@MODELS
-def test_padding_batch_mates_and_order_change_no_score(kind):
-    model = make(kind).eval()
-    together = scores(model)
-    torch.testing.assert_close(scores(model, length=6), together)
-    for row in tiny.ALL:
-        torch.testing.assert_close(scores(model, [row])[0], together[row])
 
 
 def test_a_state_knows_no_later_item():
@@ -68,30 +53,12 @@ def test_loss_is_the_mean_cross_entropy_of_the_scores(kind):
     assert output.terms == {"id/cross_entropy": output.total}
 
 
-@MODELS
-def test_every_parameter_learns_and_features_are_frozen(kind):
-    model = make(kind)
-    model.loss(tiny.tiny_batch(), torch.Generator()).total.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
-    assert not any("features" in name for name, _ in model.named_parameters())
-
-
 def test_features_make_a_difference_and_can_be_switched_off():
     model, other = make(SASRecFeatures).eval(), make(SASRecFeatures).eval()
     other.text_features *= 2
     assert not torch.allclose(scores(model), scores(other))
     ids_only = SASRecFeatures(tiny.tiny_config(use_text=False, use_image=False), tiny.NUM_ITEMS)
     assert ids_only.item_embeddings().shape == (tiny.NUM_ITEMS + 1, tiny.CONFIG.hidden_size)
-
-
-def test_the_next_number_is_learnt():
-    sequences = [(np.arange(start, start + 9) % tiny.NUM_ITEMS) + 1 for start in range(tiny.NUM_ITEMS)]
-    dataset = tiny.tiny_dataset(sequences)
-    torch.manual_seed(0)
-    model = SASRec(dataclasses.replace(tiny.CONFIG, hidden_size=32), tiny.NUM_ITEMS)
-    train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.01, patience=60))
-    assert hit(target_ranks(model, dataset, dataset.split("test")), 1).mean() > 0.95
 
 
 def test_the_repeat_bias_moves_the_items_of_the_history_alone():

@@ -23,6 +23,9 @@ TEXT_SIZE, IMAGE_SIZE = 5, 3
 HISTORIES = ((1, 2, 3, 4, 5, 6), (7,), (8, 9, 10), (11, 12, 13, 1), (2, 2), (8, 9, 10), (5, 4, 13, 12, 11))
 TARGETS = (7, 8, 13, 1, 3, 4, 9)
 USERS = (0, 1, 2, 3, 0, 4, 1)
+TIMES = tuple(
+    tuple(90_000 * (row + 1) * (step + 1) ** 2 for step in range(len(history))) for row, history in enumerate(HISTORIES)
+)
 ALL = tuple(range(len(HISTORIES)))
 """Seven examples: users 0 and 1 come twice, users 2 and 4 have one and the same history."""
 
@@ -83,6 +86,7 @@ def tiny_batch(rows: Sequence[int] = ALL, length: int | None = None) -> Batch:
         pos_items=torch.tensor([TARGETS[row] for row in rows]),
         users=users,
         user_keys=user_keys_of(users),
+        timestamps=left_padded([TIMES[row] for row in rows], length).double(),
     )
 
 

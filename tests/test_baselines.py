@@ -1,0 +1,129 @@
+"""What every comparator must do: ignore padding and batch mates, learn with all it has, repeat itself, learn a rule."""
+
+# B batch, L sequence, I items
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from imecd_lite.checkpoint import MODELS, build_model
+from imecd_lite.config import TrainConfig
+from imecd_lite.dataset import Batch
+from imecd_lite.encoders import Features
+from imecd_lite.evaluate import hit, target_ranks
+from imecd_lite.model import Recommender
+from imecd_lite.train import train
+
+LEARNERS = sorted(set(MODELS) - {"imecd", "popularity"})
+each = pytest.mark.parametrize("name", LEARNERS)
+
+SMALL = {**tiny.DEFAULTS, "hidden_size": 32, "num_train_timesteps": 8, "dropout": 0.0}
+
+
+def build(name: str, dataset=None, **changes: object) -> Recommender:
+    table = tiny.random_features()
+    features = Features(table["text"], table["image"], "made up")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model(name, tiny.tiny_config(**changes), dataset or tiny.tiny_dataset(), features)
+    model.fit_statistics(dataset or tiny.tiny_dataset())
+    model.on_epoch_start(torch.Generator().manual_seed(0))
+    return model
+
+
+def loud(name: str) -> Recommender:
+    """A float64 model whose every parameter is large enough to matter, in eval mode."""
+    model = build(name).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+    model.item_embedding.weight.data[0] = 0
+    return model.eval()
+
+
+def scores(model: Recommender, batch: Batch | None = None, seed: int = 0) -> torch.Tensor:
+    return model.predict(batch or tiny.tiny_batch(), seed)
+
+
+@each
+def test_padding_and_batch_mates_change_no_score(name):
+    model = loud(name)
+    together = scores(model)
+    assert together.shape == (len(tiny.ALL), tiny.NUM_ITEMS + 1)
+    torch.testing.assert_close(scores(model, tiny.tiny_batch(length=6)), together)
+    for row in tiny.ALL:
+        torch.testing.assert_close(scores(model, tiny.tiny_batch([row]))[0], together[row])
+
+
+@each
+def test_nor_after_a_step_of_training(name):
+    model = loud(name)
+    output = model.loss(tiny.tiny_batch(), torch.Generator().manual_seed(0))
+    output.total.backward()
+    model.after_step(output)
+    together = scores(model)
+    for row in tiny.ALL:
+        torch.testing.assert_close(scores(model, tiny.tiny_batch([row]))[0], together[row])
+
+
+@each
+def test_the_padding_is_never_recommended_and_all_else_has_a_score(name):
+    table = scores(loud(name))
+    assert (table[:, 0] == -torch.inf).all() and table[:, 1:].isfinite().all()
+
+
+@each
+def test_another_item_or_another_order_changes_the_scores(name):
+    model, batch = loud(name), tiny.tiny_batch([3])
+    for changed in ([11, 12, 13, 2], [12, 11, 13, 1]):
+        other = dataclasses.replace(batch, item_seq=torch.tensor([changed]))
+        assert (scores(model, other) - scores(model, batch))[:, 1:].abs().max() > 1e-4
+
+
+@each
+def test_every_parameter_learns_and_features_are_frozen(name):
+    model = loud(name).train()
+    model.loss(tiny.tiny_batch(), torch.Generator().manual_seed(0)).total.backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+    assert not any("features" in parameter_name for parameter_name, _ in model.named_parameters())
+
+
+@each
+def test_the_terms_of_the_loss_are_named_by_modality_and_come_with_their_graph(name):
+    output = loud(name).loss(tiny.tiny_batch(), torch.Generator().manual_seed(0))
+    assert "id/cross_entropy" in output.terms and set(output.terms) == set(output.parts)
+    assert all("/" in term for term in output.terms)
+    assert all(part.requires_grad for part in output.parts.values())
+
+
+@each
+def test_the_generator_decides_the_loss(name):
+    model = loud(name).train()
+    losses = [model.loss(tiny.tiny_batch(), torch.Generator().manual_seed(3)).total for _ in range(2)]
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
+
+
+@each
+def test_without_time_stamps_only_hm4sr_refuses(name):
+    batch, model = tiny.tiny_batch(), loud(name)
+    if name == "hm4sr":
+        with pytest.raises(ValueError, match="timestamps"):
+            model.full_sort_predict(batch.item_seq, batch.user_keys)
+    else:
+        torch.testing.assert_close(model.full_sort_predict(batch.item_seq, batch.user_keys), scores(model, batch))
+
+
+@each
+def test_the_next_number_is_learnt(name):
+    """Each history counts on from a random number: the next item has no exception."""
+    sequences = [(np.arange(start, start + 9) % tiny.NUM_ITEMS) + 1 for start in range(tiny.NUM_ITEMS)]
+    dataset = tiny.tiny_dataset(sequences)
+    model = build(name, dataset, **SMALL)
+    train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.01, patience=60))
+    assert hit(target_ranks(model, dataset, dataset.split("test")), 1).mean() > 0.95
