@@ -1,4 +1,4 @@
-"""Figures of the notebooks, from arrays. Each carries a text for those who don't see it: ``figure.layout.meta``."""
+"""Figures of the notebooks, from arrays. Each comes with its text for those who don't see it: ``DescribedFigure``."""
 
 # I items, N experts, Z codes, n patches, P patch size
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from IPython.display import HTML
+from IPython.display import HTML, display
 from PIL import Image
 from plotly.subplots import make_subplots
 
@@ -116,9 +116,22 @@ def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
     return finish(figure.update_layout(title=title), f"{title} {'; '.join(rows)}")
 
 
-def finish(figure: go.Figure, alt: str) -> go.Figure:
+class DescribedFigure(go.Figure):
+    """A figure with its text, ``layout.meta["alt"]``, which a notebook shows folded below it: plotly has no place."""
+
+    def _ipython_display_(self) -> None:
+        super()._ipython_display_()
+        display(HTML(in_words(self.layout.meta["alt"])))
+
+
+def in_words(alt: str) -> str:
+    """HTML: a line that unfolds to the text of a figure."""
+    return f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
+
+
+def finish(figure: go.Figure, alt: str) -> DescribedFigure:
     """The series' look, as wide as the page, and the text for those who don't see the figure."""
-    return figure.update_layout(
+    return DescribedFigure(figure).update_layout(
         template="plotly_white",
         height=420,
         margin={"l": 40, "r": 20, "t": 50, "b": 40},
@@ -159,7 +172,7 @@ def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
         + "; ".join(f"{group} most to {row.idxmax()}, {row.max():.0%}" for group, row in mean.iterrows())
         for name, mean in means.items()
     )
-    finish(figure.update_layout(title=title), f"{title} {'. '.join(rows)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {'. '.join(rows)}.")
     return figure.update_layout(height=460, margin={"l": 80, "t": 90, "b": 60})
 
 
@@ -192,7 +205,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
             figure.add_trace(trace, 1, column)
             said.append(f"{label}: median {np.median(gain[rows]) if rows.any() else np.nan:.2f}")
     figure.update_xaxes(title=axis, title_standoff=6).update_yaxes(tickformat=".0%")
-    finish(figure.update_layout(title=title, barmode="overlay"), f"{title} {axis}. {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title, barmode="overlay"), f"{title} {axis}. {'; '.join(said)}.")
     return figure.update_layout(height=460, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
 
@@ -250,7 +263,7 @@ def plot_code_use(histories: dict[str, pd.DataFrame], codebook_size: int, title:
                     f"{run}, {WORDS[name]}, {word}: {values.iloc[0]:.1f} at first, {values.iloc[-1]:.1f} at last"
                 )
     figure.update_xaxes(title="epoch", title_standoff=6).update_yaxes(range=[0, codebook_size * 1.06])
-    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(height=480, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
 
@@ -286,7 +299,7 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
         annotation.font = {"color": COLOURS[name], "size": 14}
     figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(showticklabels=False)
     figure.update_xaxes(title="codes, the busiest first", title_standoff=4, row=len(counts))
-    finish(figure.update_layout(title=title, bargap=0.15), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title, bargap=0.15), f"{title} {'; '.join(said)}.")
     return figure.update_layout(height=520, margin={"t": 100, "b": 50})
 
 
@@ -310,7 +323,7 @@ def plot_contents(shares: pd.DataFrame, title: str) -> go.Figure:
     figure.update_xaxes(title="code", type="category", title_standoff=6, tickangle=0).update_yaxes(autorange="reversed")
     figure.update_coloraxes(colorscale="Cividis", cmin=0, cmax=1, colorbar={"tickformat": ".0%", "thickness": 14})
     said = "; ".join(f"code {code} most {shares[code].idxmax()}, {shares[code].max():.0%}" for code in shares.columns)
-    finish(figure.update_layout(title=title), f"{title} {said}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {said}.")
     return figure.update_layout(height=520, margin={"l": 160, "t": 70, "b": 60}).update_yaxes(tickfont_size=12)
 
 
@@ -407,7 +420,7 @@ def plot_lines(
     x = lines.index.name
     first, last = lines.index[0], lines.index[-1]
     said = (f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines)
-    finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
     figure.update_xaxes(title=x, title_standoff=6).update_yaxes(title=y, exponentformat="power")
     return figure.update_layout(legend_y=-0.2, margin={"l": 70, "b": 60}, **axes)
 
@@ -449,7 +462,7 @@ def plot_walks(
         for heading, path in paths.items()
     )
     where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, place, _ in pictures.values())
-    finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
     return figure.update_layout(margin={"l": 20, "t": 80, "b": 20})
 
 
@@ -554,7 +567,7 @@ def plot_terms(parts: pd.DataFrame, title: str) -> go.Figure:
         + ", ".join(f"{WORDS[name]} {value:.2f}" for name, value in column.items() if not np.isnan(value))
         for term, column in parts.items()
     )
-    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(margin_l=70)
 
 
@@ -583,7 +596,7 @@ def plot_teachers(gradients: pd.DataFrame, title: str) -> go.Figure:
         f"{name} teaches " + ", ".join(f"{module} {norm:.2g}" for module, norm in row.items() if norm > 0)
         for name, (_, row) in zip(rows, gradients.iterrows(), strict=True)
     )
-    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(margin_l=130)
 
 
@@ -652,7 +665,7 @@ def plot_training(
         figure.add_hline(baseline, row=3, col=3, annotation_text="popularity", **grey)
     figure.update_xaxes(rangemode="tozero").update_yaxes(type="log", dtick=1, row=3, col=1)
     figure.update_xaxes(title="training step", title_standoff=4, row=3).update_yaxes(rangemode="tozero", row=3, col=3)
-    finish(figure, tell_training(smooth, epochs))
+    figure = finish(figure, tell_training(smooth, epochs))
     for title in figure.layout.annotations[: len(titles)]:
         title.font.size = 13
     return figure.update_layout(
@@ -716,7 +729,7 @@ def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, 
         figure.add_annotation(x=(kept + last) / 2, y=1, yref="paper", yanchor="bottom", text=text, showarrow=False)
     figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10")
     said = f"{title} With patience {patience}, epoch {kept} is kept and epoch {last} is the last of {len(scores)}: "
-    finish(figure.update_layout(title=title), said + ", ".join(f"{score:.3f}" for score in scores) + ".")
+    figure = finish(figure.update_layout(title=title), said + ", ".join(f"{score:.3f}" for score in scores) + ".")
     return figure.update_layout(margin={"l": 70, "t": 80}, legend_y=-0.2)
 
 
@@ -747,7 +760,7 @@ def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axi
     figure = go.Figure(trace).update_xaxes(title=axis, rangemode="tozero")
     figure.update_yaxes(range=[len(names) - 0.5, -0.7], automargin=True)  # the first on top, room for its number
     said = (f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in systems.items())
-    finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
     return figure.update_layout(height=320)
 
 
@@ -771,5 +784,5 @@ def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:
     )
     figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10", rangemode="tozero")
     said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve) or 'not yet'}" for name, curve in scores.items())
-    finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(height=360, margin={"l": 70}, showlegend=True, legend_y=-0.25)

@@ -33,6 +33,7 @@ from imecd_lite.plots import (
     draw_ranks,
     draw_walk,
     gate_bars,
+    in_words,
     plot_duel,
     plot_training,
     share_bars,
@@ -781,7 +782,8 @@ class TrainingMonitor(ipywidgets.VBox):
         self.epoch_rows: list[dict[str, float]] = []
         self.drawn = -every  # when, in seconds of ``time.monotonic``
         self.news, self.curves = ipywidgets.HTML("<b>Waiting for the first step.</b>"), FigureWidget(self.figure())
-        super().__init__([self.news, self.curves])
+        self.words = ipywidgets.HTML()
+        super().__init__([self.news, self.curves, self.words])
 
     def __repr__(self) -> str:
         return f"[live curves of the training: {len(self.step_rows)} steps, {len(self.epoch_rows)} epochs]"
@@ -812,6 +814,7 @@ class TrainingMonitor(ipywidgets.VBox):
         """Note the end of an epoch, and draw."""
         self.epoch_rows.append({**row, "step": len(self.step_rows)})
         self.draw()
+        self.words.value = in_words(self.figure().layout.meta["alt"])
 
     def draw(self) -> None:
         """Fill the figure with what is there."""
@@ -874,12 +877,14 @@ def ablation_explorer(
     chosen = ipywidgets.Dropdown(options=list(variants), value=first or variants[0], description="variant")
     button = ipywidgets.Button(description="train it", button_style="primary")
     news, curves = ipywidgets.HTML(), FigureWidget(plot_duel({"default": base.scores, "variant": []}, "A short duel"))
+    words = ipywidgets.HTML()
 
     def draw(scores: Sequence[float]) -> None:
         fresh = plot_duel({"default": base.scores, chosen.value: scores}, "A short duel")
         with curves.batch_update():
             for line, new in zip(curves.data, fresh.data, strict=True):
                 line.x, line.y, line.name = new.x, new.y, new.name
+        words.value = in_words(fresh.layout.meta["alt"])
 
     def show(_=None) -> None:
         run = runs.get(chosen.value)
@@ -909,4 +914,4 @@ def ablation_explorer(
     chosen.observe(show, "value")
     button.on_click(train_it)
     show()
-    return Panel([chosen, button, news, curves])
+    return Panel([chosen, button, news, curves, words])

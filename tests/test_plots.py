@@ -7,9 +7,11 @@ import re
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from imecd_lite import plots
 from imecd_lite.diagnostics import MODULES
 from imecd_lite.plots import (
     COLOURS,
@@ -281,3 +283,16 @@ def test_a_duel_has_two_curves_told_apart_without_colour():
     assert [line.line.dash for line in figure.data] == ["solid", "dash"]
     assert [list(line.x) for line in figure.data] == [[1, 2], []]
     assert figure.layout.meta["alt"] == "Who? default: 0.100, 0.200; w/o Text: not yet."
+
+
+def test_a_notebook_shows_a_figure_and_below_it_its_text_escaped(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    monkeypatch.setattr(go.Figure, "_ipython_display_", lambda figure: shown.append(figure))
+    figure = plot_duel({"default": [0.1], "w/o <Text>": []}, "Who?")
+    figure._ipython_display_()
+    assert shown[0] is figure
+    assert (
+        "<summary>The figure in words</summary>Who? default: 0.100; w/o &lt;Text&gt;: not yet.</details>"
+        in shown[1].data
+    )

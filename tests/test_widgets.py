@@ -514,6 +514,7 @@ def test_the_monitor_s_curves_are_those_of_the_run():
     for shown, kept in zip(monitor.curves.data, monitor.figure().data, strict=True):
         np.testing.assert_array_equal(shown.y, kept.y)
     assert "Step 6: loss" in monitor.news.value and "Epochs done: 2" in monitor.news.value
+    assert monitor.figure().layout.meta["alt"] in html.unescape(monitor.words.value)
     assert repr(monitor) == "[live curves of the training: 6 steps, 2 epochs]"
 
 
@@ -584,7 +585,7 @@ def test_a_variant_is_trained_once_grows_its_curve_and_is_remembered():
         return BAD
 
     grown = []
-    chosen, button, news, curves = ablation_explorer(runs, train_variant, ["<a>", "b"]).children
+    chosen, button, news, curves, words = ablation_explorer(runs, train_variant, ["<a>", "b"]).children
     assert "not trained yet" in news.value and "&lt;a&gt;" in news.value and list(curves.data[1].x) == []
     button.click()
     assert asked == ["<a>"] and grown == [[0.1], [0.1, 0.2]] and runs["<a>"] is BAD
@@ -596,6 +597,7 @@ def test_a_variant_is_trained_once_grows_its_curve_and_is_remembered():
     assert not button.disabled and "b: not trained yet" in news.value and list(curves.data[1].x) == []
     chosen.value = "<a>"
     assert list(curves.data[1].y) == BAD.scores and "Difference -0." in news.value
+    assert "&lt;a&gt;: 0.1" in words.value and "not yet" not in words.value
 
 
 def test_a_variant_that_fails_leaves_its_controls_usable(caplog):
