@@ -1,5 +1,6 @@
 """Widgets without a browser: what each move shows, at the sliders' ends too."""
 
+import html
 import math
 import time
 
