@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import time
 import typing
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     recommend = command(run_recommend, "recommend items to one user")
     diagnose = command(run_diagnose, "measure what each module of a trained IMECD does")
     compare = command(run_compare, "compare two systems, each over its seeds, with a paired interval")
-    for subparser in (encode, train, tune, evaluate, recommend, diagnose):
+    reproduce = command(run_reproduce, "a table or figure of the paper, on any dataset")
+    for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce):
         subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
         subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
         subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
@@ -81,6 +83,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         )
         for config in (IMECDConfig, TrainConfig):
             add_fields(subparser, config)
+
+    reproduce.add_argument("target", help="table2, table3, figure4, figure5, figure6 or figure7")
+    reproduce.add_argument("--output", type=Path, required=True, help="folder for the result; a grid in it goes on")
+    reproduce.add_argument("--seeds", type=int, default=3, help="how many, from 0")
+    reproduce.add_argument("--trials", type=int, default=4, help="of settings on the validation items, for each system")
+    reproduce.add_argument("--models", nargs="+", help="rows of table2, such as sasrec or imecd-literal; default: all")
+    for config in (IMECDConfig, TrainConfig):
+        add_fields(reproduce, config)
 
     for subparser in (evaluate, recommend, diagnose):
         subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
@@ -184,9 +194,7 @@ def run_encode(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
-    from imecd_lite.checkpoint import load_checkpoint
-    from imecd_lite.files import write_json
-    from imecd_lite.runs import train_run
+    from imecd_lite.runs import complete_run
 
     model_config, train_config = pick_configs(options)
     output, device = options.output, pick_device(options.device)
@@ -197,15 +205,9 @@ def run_train(options: argparse.Namespace) -> None:
         print(f"{options.model} with {sum(p.numel() for p in model.parameters()):,} parameters on {device}.")
 
     run = (options.model, model_config, train_config, dataset, features, output, device, options.resume)
-    history = train_run(*run, on_model=announce, on_epoch=print_epoch)
-    model = load_checkpoint(output, dataset, features).to(device)
-    results = {split: measure(model, dataset, split, output / f"ranks_{split}.csv") for split in ("valid", "test")}
-    summary = {
-        "best_epoch": history.best_epoch,
-        "seconds": round(sum(row["seconds"] for row in history.rows), 1),
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-    }
-    write_json(output / "metrics.json", results | summary)
+    results = complete_run(*run, on_model=announce, on_epoch=print_epoch)
+    for split in ("valid", "test"):
+        print_measured(results[split], dataset, split)
     print(json.dumps(results["test"]["metrics"]))
 
 
@@ -226,11 +228,40 @@ def run_tune(options: argparse.Namespace) -> None:
     print(json.dumps(tune(*search, on_trial=print_trial)[0]))
 
 
+def run_reproduce(options: argparse.Namespace) -> None:
+    """Run a grid of the paper; the last line names the file that shows the result."""
+    from imecd_lite.reproduce import SYSTEMS, Reproduction, available, reproduce
+
+    device, started = pick_device(options.device), time.monotonic()
+    names = {field.name for config in (IMECDConfig, TrainConfig) for field in dataclasses.fields(config)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    dataset, features = open_data(options, device, given.get("max_length", IMECDConfig().max_length))
+    print(describe_data(dataset))
+    grid = Reproduction(dataset, features, options.output, options.trials, given, device)
+
+    def print_cell(number: int, total: int, cell, row: dict) -> None:
+        label = ", ".join(str(value) for value in [*cell.labels.values(), f"seed {cell.seed}"])
+        minutes = (time.monotonic() - started) / 60
+        print(f"[{number}/{total}] {label}: test N@10 {row['ndcg@10']:.4f} ({minutes:.0f} min so far)", flush=True)
+
+    models = options.models or available(features)
+    if features is None and not options.models:
+        print(f"{options.data} is an ids-only dataset; left out: {', '.join(sorted(set(SYSTEMS) - set(models)))}.")
+    print(reproduce(options.target, grid, options.seeds, models, print_cell))
+
+
 def run_evaluate(options: argparse.Namespace) -> None:
     """Measure a trained model; the last line is one JSON object."""
+    from imecd_lite.evaluate import measure, save_ranks, target_ranks
+
     model, dataset = open_checkpoint(options)
-    results = measure(model, dataset, options.split, options.ranks, options.mask_seen, options.seed)
-    print(json.dumps(results["metrics"]))
+    split = dataset.split(options.split)
+    ranks = target_ranks(model, dataset, split, mask_seen=options.mask_seen, seed=options.seed, progress=True)
+    if options.ranks:
+        save_ranks(options.ranks, dataset, split, ranks)
+    measured = measure(ranks)
+    print_measured(measured, dataset, options.split)
+    print(json.dumps(measured["metrics"]))
 
 
 def run_recommend(options: argparse.Namespace) -> None:
@@ -287,20 +318,11 @@ def open_checkpoint(options: argparse.Namespace) -> tuple:
     return load_checkpoint(options.checkpoint, dataset, features).to(device), dataset
 
 
-def measure(model, dataset, split: str, ranks_file: Path | None, mask_seen: bool = False, seed: int = 0) -> dict:
-    """Metrics and their 95% bootstrap intervals over users, printed as a table and returned."""
-    from imecd_lite.evaluate import bootstrap_interval, metrics, save_ranks, target_ranks
-
-    examples = dataset.split(split)
-    ranks = target_ranks(model, dataset, examples, mask_seen=mask_seen, seed=seed, progress=True)
-    if ranks_file:
-        save_ranks(ranks_file, dataset, examples, ranks)
-    values = metrics(ranks)
-    intervals = {name: bootstrap_interval(ranks, name) for name in values if name != "num_users"}
-    print(f"{split}, {values['num_users']} users, full catalogue of {dataset.num_items} items:")
-    for name, (low, high) in intervals.items():
-        print(f"  {name:<8}{values[name]:.4f}  (95% interval {low:.4f} to {high:.4f})")
-    return {"metrics": values, "intervals": intervals}
+def print_measured(measured: dict, dataset, split: str) -> None:
+    """The metrics of a split and their intervals as a table."""
+    print(f"{split}, {measured['metrics']['num_users']} users, full catalogue of {dataset.num_items} items:")
+    for name, (low, high) in measured["intervals"].items():
+        print(f"  {name:<8}{measured['metrics'][name]:.4f}  (95% interval {low:.4f} to {high:.4f})")
 
 
 def describe_data(dataset) -> str:

@@ -129,9 +129,13 @@ def resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.nda
 def bootstrap_interval(
     ranks: np.ndarray, metric: str, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval over users of a metric such as "ndcg@10"."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled_means(user_values(ranks, metric), num_resamples, seed), (tail, 1 - tail))
+    """Percentile bootstrap interval over users of a metric such as "ndcg@10".
+
+    Args:
+        ranks: (U,), or (S, U) with a row for each of S seeds: each user counts with the mean over the seeds.
+    """
+    tail, values = (1 - confidence) / 2, user_values(np.atleast_2d(ranks), metric).mean(axis=0)  # (U,)
+    low, high = np.quantile(resampled_means(values, num_resamples, seed), (tail, 1 - tail))
     return float(low), float(high)
 
 
@@ -156,6 +160,15 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled_means(difference, num_resamples, seed), (tail, 1 - tail))
     return float(low), float(high)
+
+
+def measure(ranks: np.ndarray) -> dict[str, dict]:
+    """What ``metrics.json`` says of a split: "metrics" and, but for num_users, their 95% "intervals" over users."""
+    values = metrics(ranks)
+    return {
+        "metrics": values,
+        "intervals": {name: bootstrap_interval(ranks, name) for name in values if name != "num_users"},
+    }
 
 
 def coverage(top: np.ndarray, num_items: int) -> float:

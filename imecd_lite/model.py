@@ -42,6 +42,11 @@ class Recommender(nn.Module):
     WEIGHT_DECAY: ClassVar[float] = 0.0
     """The penalty on squared weights that Adam is given."""
 
+    NEEDS_FEATURES: ClassVar[bool] = False
+    """Whether it can't do without text or pictures, so not on an ids-only dataset."""
+    REMARK: ClassVar[str] = ""
+    """What a table has to say of it: what was left out of the published system, or is not as published."""
+
     config: IMECDConfig | None = None  # the settings, where a model has some
 
     @classmethod

@@ -786,3 +786,51 @@ def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:
     said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve) or 'not yet'}" for name, curve in scores.items())
     figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
     return figure.update_layout(height=360, margin={"l": 70}, showlegend=True, legend_y=-0.25)
+
+
+SETTINGS = {
+    "num_experts": "experts N",
+    "codebook_size": "codes Z",
+    "lambda_q": "λ<sub>q</sub>",
+    "lambda_c": "λ<sub>c</sub>",
+}
+
+
+def plot_sweeps(points: pd.DataFrame, title: str) -> DescribedFigure:
+    """How metrics depend on settings: a column of panels a setting, a row a metric, bars the interval over users.
+
+    Args:
+        points: "setting" (a key of ``SETTINGS``), "value", "metric", such as "hit@5", "mean", "low" and "high".
+    """
+    settings, metrics = (list(dict.fromkeys(points[column])) for column in ("setting", "metric"))
+    figure = make_subplots(
+        len(metrics), len(settings), shared_xaxes="columns", shared_yaxes="rows", vertical_spacing=0.1
+    )
+    said = []
+    for (setting, metric), line in points.groupby(["setting", "metric"], sort=False):
+        place = {"row": metrics.index(metric) + 1, "col": settings.index(setting) + 1}
+        trace = go.Scatter(
+            x=[str(value) for value in line["value"]],
+            y=line["mean"].round(4),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": (line["high"] - line["mean"]).round(4),
+                "arrayminus": (line["mean"] - line["low"]).round(4),
+            },
+            mode="lines+markers",
+            line_color="#222222",
+            marker_size=9,
+            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+        )
+        figure.add_trace(trace, **place)
+        label = metric.replace("hit", "H").replace("ndcg", "N")
+        if place["col"] == 1:
+            figure.update_yaxes(title=label, **place)
+        if place["row"] == len(metrics):
+            figure.update_xaxes(title=SETTINGS[setting], title_standoff=4, **place)
+        told = ", ".join(f"{mean:.3f} at {value}" for value, mean in zip(line["value"], line["mean"], strict=True))
+        said.append(f"{label} by {setting}: {told}")
+    figure.update_xaxes(type="category")
+    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(height=520, margin={"l": 70, "t": 60, "b": 60}, showlegend=False)

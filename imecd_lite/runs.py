@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from imecd_lite.checkpoint import MODELS, build_model, describe, refuse_other_run
+from imecd_lite.checkpoint import MODELS, build_model, describe, load_checkpoint, refuse_other_run
 from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.evaluate import target_ranks
+from imecd_lite.evaluate import measure, save_ranks, target_ranks
 from imecd_lite.files import write_json, write_rows
 from imecd_lite.model import Recommender
 from imecd_lite.train import STATE_FILE, History, train
@@ -75,17 +75,52 @@ def train_run(
     return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
 
 
+def complete_run(
+    name: str,
+    model_config: IMECDConfig,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    features: Features | None,
+    output: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    on_model: Callable[[Recommender], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> dict:
+    """``train_run``, then each user's rank and the metrics of the best epoch, ranks_{split}.csv and metrics.json.
+
+    Returns:
+        What metrics.json says: "valid" and "test" (see ``evaluate.measure``), "best_epoch", "seconds" of training and
+        "num_parameters".
+    """
+    run = (name, model_config, train_config, dataset, features, output, device, resume)
+    history = train_run(*run, on_model=on_model, on_epoch=on_epoch)
+    model, results = load_checkpoint(output, dataset, features).to(device), {}
+    for split in ("valid", "test"):
+        examples = dataset.split(split)
+        ranks = target_ranks(model, dataset, examples, progress=True)
+        save_ranks(output / f"ranks_{split}.csv", dataset, examples, ranks)
+        results[split] = measure(ranks)
+    results |= {
+        "best_epoch": history.best_epoch,
+        "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+    }
+    write_json(output / "metrics.json", results)
+    return results
+
+
 def replace_known(config: object, settings: dict[str, float]) -> object:
     """The config with those of ``settings`` that it has."""
     return dataclasses.replace(config, **{key: value for key, value in settings.items() if hasattr(config, key)})
 
 
-def draw_settings(name: str, trial: int, seed: int) -> dict[str, float]:
-    """The settings that a trial changes, a function of (seed, trial): none in trial 1, which has the given ones."""
+def draw_settings(tuned: Sequence[str], trial: int, seed: int) -> dict[str, float]:
+    """What a trial changes of the settings ``tuned``, by (seed, trial): nothing in trial 1, which has those given."""
     if trial == 1:
         return {}
     rng, settings = np.random.default_rng((seed, trial)), {}
-    for setting in MODELS[name].TUNED:
+    for setting in tuned:
         choices = SPACE[setting]
         if isinstance(choices, tuple):
             low, high = map(math.log, choices)
@@ -105,6 +140,7 @@ def tune(
     output: Path,
     device: str = "cpu",
     on_trial: Callable[[dict[str, float]], None] | None = None,
+    tuned: Sequence[str] | None = None,
 ) -> list[dict[str, float]]:
     """Random search on the validation items; the test items are never looked at.
 
@@ -120,9 +156,9 @@ def tune(
     """
     if trials < 1:
         raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
-    rows = []
+    rows, tuned = [], MODELS[name].TUNED if tuned is None else tuned
     for trial in range(1, trials + 1):
-        folder, settings = output / f"trial-{trial:03}", draw_settings(name, trial, train_config.seed)
+        folder, settings = output / f"trial-{trial:03}", draw_settings(tuned, trial, train_config.seed)
         configs = [replace_known(config, settings) for config in (model_config, train_config)]
         history = train_run(name, *configs, dataset, features, folder, device, resume=True)
         best, values = history.rows[history.best_epoch - 1], vars(configs[0]) | vars(configs[1])
@@ -132,7 +168,7 @@ def tune(
             "best_epoch": history.best_epoch,
             "seconds": round(sum(row["seconds"] for row in history.rows), 1),
         }
-        rows.append(row | {setting: values[setting] for setting in MODELS[name].TUNED})
+        rows.append(row | {setting: values[setting] for setting in tuned})
         write_rows(output / "trials.csv", rows)
         if on_trial:
             on_trial(rows[-1])

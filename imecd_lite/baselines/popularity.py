@@ -20,6 +20,8 @@ class Popularity(Recommender):
         num_items: I.
     """
 
+    TUNED = ()
+
     def __init__(
         self,
         config: IMECDConfig,

@@ -93,6 +93,8 @@ class SASRecFeatures(SASRec):
         image_features: (I, d_img), likewise.
     """
 
+    NEEDS_FEATURES = True
+
     def __init__(
         self,
         config: IMECDConfig,

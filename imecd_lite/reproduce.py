@@ -1,0 +1,328 @@
+"""The paper's tables and figures on any dataset: grids of runs by one protocol (sections IV-B to IV-D)."""
+
+# U users, S seeds, K recommended
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from imecd_lite import paper
+from imecd_lite.checkpoint import MODELS, describe, load_checkpoint
+from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
+from imecd_lite.dataset import Dataset
+from imecd_lite.encoders import Features
+from imecd_lite.errors import InputError
+from imecd_lite.evaluate import load_ranks, top_items
+from imecd_lite.files import read_json, read_tensors, write_atomically, write_rows, write_tensors
+from imecd_lite.plots import plot_sweeps
+from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
+from imecd_lite.runs import VARIANTS, complete_run, new_model, replace_known, tune
+
+METRICS = tuple(TITLES)
+EPOCHS = 30
+"""At most, for every system; early stopping ends most runs sooner."""
+TOP_FILE = "top.safetensors"
+
+
+class System(NamedTuple):
+    """A row of Table II."""
+
+    model: str  # key of MODELS
+    title: str
+    preset: str = "default"
+    tuned: tuple[str, ...] | None = None  # what trials vary; the model's own when None
+
+
+SYSTEMS = {
+    "popularity": System("popularity", "Popularity"),
+    "gru4rec": System("gru4rec", "GRU4Rec"),
+    "sasrec": System("sasrec", "SASRec"),
+    "bert4rec": System("bert4rec", "BERT4Rec"),
+    "caser": System("caser", "Caser"),
+    "diffurec": System("diffurec", "DiffuRec"),
+    "diqdiff": System("diqdiff", "DiQDiff"),
+    "unisrec": System("unisrec", "UniSRec"),
+    "missrec": System("missrec", "MISSRec"),
+    "mmmlp": System("mmmlp", "MMMLP"),
+    "hm4sr": System("hm4sr", "HM4SR"),
+    "sasrec-features": System("sasrec-features", "SASRec with features"),
+    "sasrec-repeat": System("sasrec-repeat", "SASRec with the bias of repeats"),
+    "imecd-literal": System(
+        "imecd", "IMECD to the letter", "literal", ("learning_rate", "dropout", "lambda_q", "lambda_c")
+    ),
+    "imecd": System("imecd", "IMECD"),
+}
+"""Table II's eleven, popularity, two that tell what IMECD's lead is made of, and IMECD to the letter; IMECD last."""
+
+SWEEPS = {
+    "figure4": {"num_experts": (2, 4, 6, 8, 10)},
+    "figure5": {"codebook_size": (8, 16, 24, 32, 40)},
+    "figure6": {"lambda_q": (0.1, 0.3, 0.5, 0.7, 0.9), "lambda_c": (0.1, 0.3, 0.5, 0.7, 0.9)},
+    "figure7": {"lambda_q": (0.1, 0.3, 0.5, 0.7, 0.9), "lambda_c": (0.1, 0.3, 0.5, 0.7, 0.9)},
+}
+"""The settings and values of Figures 4 to 7 (section IV-A4)."""
+
+TARGETS = ("table2", "table3", *SWEEPS)
+"""What can be reproduced."""
+
+
+class Cell(NamedTuple):
+    """One run of a grid: a system, what is changed in its settings, a seed."""
+
+    system: str
+    labels: dict[str, object]  # the first columns of its row
+    changes: dict[str, object]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder; the same run has the same name in every grid."""
+        changes = "".join(f"-{name}-{value}" for name, value in sorted(self.changes.items()))
+        return f"{self.system}{changes}-seed-{self.seed}"
+
+
+@dataclass
+class Reproduction:
+    """All that the cells have in common. Nothing that ``output`` holds is run again.
+
+    Args:
+        dataset, features: what is learnt from.
+        output: folder for the tables, the runs (``runs/``) and the trials (``tuning/``).
+        trials: for each system, on the validation items with seed 0; the first has the published settings, and the
+            best one's settings are those of all its cells.
+        given: settings of either config that hold for every system.
+        device: where to train.
+    """
+
+    dataset: Dataset
+    features: Features | None
+    output: Path
+    trials: int = 4
+    given: dict[str, object] = field(default_factory=dict)
+    device: str = "cpu"
+    settled: dict[str, tuple[IMECDConfig, TrainConfig]] = field(default_factory=dict, init=False, repr=False)
+
+    def published(self, system: str) -> tuple[IMECDConfig, TrainConfig]:
+        """The settings of a system's first trial. All share size, batches, epochs and early stopping."""
+        model, _, preset, _ = SYSTEMS[system]
+        values = {**MODELS[model].DEFAULTS, **PRESETS[preset], "batch_size": TrainConfig().batch_size}
+        values |= {"epochs": EPOCHS, **self.given}
+        return replace_known(IMECDConfig(), values), replace_known(TrainConfig(), values)
+
+    def settle(self, system: str) -> tuple[IMECDConfig, TrainConfig]:
+        """The settings of a system's best trial; runs those trials that have not been run."""
+        if system not in self.settled:
+            configs, (model, *_, tuned) = self.published(system), SYSTEMS[system]
+            tuned = MODELS[model].TUNED if tuned is None else tuned
+            folder, trials = self.output / "tuning" / system, self.trials if tuned else 1
+            search = (model, *configs, self.dataset, self.features, trials, folder, self.device)
+            best = tune(*search, tuned=tuned)[0]
+            chosen = {name: best[name] for name in tuned}
+            self.settled[system] = tuple(replace_known(config, chosen) for config in configs)
+        return self.settled[system]
+
+    def plain(self, cell: Cell) -> Cell:
+        """The cell without changes to what a system has anyway, so that two grids share a run."""
+        if not cell.changes:
+            return cell
+        values = {name: value for config in self.settle(cell.system) for name, value in vars(config).items()}
+        return cell._replace(changes={k: v for k, v in cell.changes.items() if values[k] != v})
+
+    def run(self, cell: Cell) -> None:
+        """Train and measure a cell unless that is done; an interrupted one goes on where it stopped.
+
+        Raises:
+            InputError: its folder holds a run with other settings.
+        """
+        model, folder = SYSTEMS[cell.system].model, self.folder(cell)
+        values = {**self.plain(cell).changes, "seed": cell.seed}
+        configs = [replace_known(config, values) for config in self.settle(cell.system)]
+        info = self.description(model, *configs)
+        if not folder.exists():
+            self.adopt_trial(cell.system, info, folder)
+        if not (self.is_done(cell) and read_json(folder / "config.json") == info):
+            complete_run(model, *configs, self.dataset, self.features, folder, self.device, resume=True)
+        if not self.is_done(cell):
+            trained = load_checkpoint(folder, self.dataset, self.features).to(self.device)
+            top = top_items(trained, self.dataset, self.dataset.split("test"))
+            write_tensors(folder / TOP_FILE, {"items": torch.from_numpy(top)})
+
+    def adopt_trial(self, system: str, info: dict, folder: Path) -> None:
+        """Take over the trial that was the very run ``info`` describes, if there is one: seed 0 of a system is."""
+        for trial in (self.output / "tuning" / system).glob("trial-*"):
+            if read_json(trial / "config.json") == info:
+                copy = partial(shutil.copytree, trial, dirs_exist_ok=True)
+                write_atomically(folder, copy)
+
+    def description(self, model: str, model_config: IMECDConfig, train_config: TrainConfig) -> dict:
+        """What config.json says of a run with these settings."""
+        fresh = new_model(model, model_config, self.dataset, self.features)
+        return describe(model, fresh, train_config, self.dataset, self.features)
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell's run lies."""
+        return self.output / "runs" / self.plain(cell).name
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether a cell has been run to its end."""
+        files = ("metrics.json", *([TOP_FILE] if cell.seed == 0 else []))
+        return all((self.folder(cell) / file).exists() for file in files)
+
+    def row(self, cell: Cell) -> dict[str, object]:
+        """A finished cell's row: its labels, the seed, the test metrics, num_parameters, seconds of training."""
+        results = read_json(self.folder(cell) / "metrics.json")
+        metrics = {name: results["test"]["metrics"][name] for name in METRICS}
+        return cell.labels | {"seed": cell.seed} | metrics | {k: results[k] for k in ("num_parameters", "seconds")}
+
+    def tell_settings(self, system: str) -> str:
+        """What the best trial of a system has for the settings that trials vary."""
+        values = {name: value for config in self.settle(system) for name, value in vars(config).items()}
+        model, *_, tuned = SYSTEMS[system]
+        return ", ".join(f"{name} {values[name]:g}" for name in (MODELS[model].TUNED if tuned is None else tuned))
+
+    def ranks(self, cell: Cell) -> np.ndarray:
+        """(U,) the rank of each user's test item in a finished cell, in the order of the dataset's users."""
+        return load_ranks(self.folder(cell) / "ranks_test.csv").loc[self.dataset.user_ids].to_numpy()
+
+
+def available(features: Features | None) -> tuple[str, ...]:
+    """The systems that can be had with these features; without any, those that need none."""
+    return tuple(k for k, system in SYSTEMS.items() if features is not None or not MODELS[system.model].NEEDS_FEATURES)
+
+
+def cells_of(target: str, seeds: int, systems: Sequence[str]) -> list[Cell]:
+    """The grid of a table or figure; ``systems`` are the rows of Table II, the others have IMECD alone."""
+    if target == "table2":
+        return [Cell(name, {"model": name}, {}, seed) for name in SYSTEMS if name in systems for seed in range(seeds)]
+    if target == "table3":
+        variants = {"IMECD": {}, **dict(list(VARIANTS.items())[:5])}  # the first five are the paper's
+        return [Cell("imecd", {"model": k}, v, seed) for k, v in variants.items() for seed in range(seeds)]
+    return [
+        Cell("imecd", {"setting": setting, "value": value}, {setting: value}, seed)
+        for setting, values in SWEEPS[target].items()
+        for value in values
+        for seed in range(seeds)
+    ]
+
+
+def reproduce(
+    target: str,
+    reproduction: Reproduction,
+    seeds: int = 3,
+    systems: Sequence[str] = tuple(SYSTEMS),
+    on_cell: Callable[[int, int, Cell, dict[str, object]], None] | None = None,
+) -> Path:
+    """Run the grid of a table or figure, or what is left of it, and write the result.
+
+    ``<target>.csv`` has a row for each finished cell and is up to date after each. In the end come ``<target>.md``,
+    beside the paper's numbers, for tables ``<target>_users.safetensors`` (ranks by "model/seed", (U,), and for seed 0
+    the ten recommended, "model/top", (U, 10), in the order of the dataset's users), for figures ``<target>.html``.
+
+    Args:
+        target: one of ``TARGETS``.
+        seeds: how many, from 0.
+        systems: rows of Table II to run; others that ``output`` has are in the table, too.
+        on_cell: called after each cell with its number, how many there are, the cell and its row.
+
+    Returns:
+        The file that shows the result.
+
+    Raises:
+        InputError: ``target`` or a system is unknown, ``seeds`` is not positive, or a run was begun otherwise.
+    """
+    for name, known in ((target, TARGETS), *((system, SYSTEMS) for system in systems)):
+        if name not in known:
+            raise InputError(f"There is no {name!r} to reproduce; there are {', '.join(known)}.")
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}; it must be a whole number of at least 1.")
+    cells, output = cells_of(target, seeds, systems), reproduction.output
+    for number, cell in enumerate(cells, start=1):
+        reproduction.run(cell)
+        finished = [one for one in cells_of(target, seeds, tuple(SYSTEMS)) if reproduction.is_done(one)]
+        write_rows(output / f"{target}.csv", [reproduction.row(one) for one in finished])
+        if on_cell:
+            on_cell(number, len(cells), cell, reproduction.row(cell))
+    shown = write_sweep if target in SWEEPS else write_table
+    return shown(target, reproduction, finished)
+
+
+def grouped_ranks(reproduction: Reproduction, cells: Sequence[Cell]) -> dict[tuple, np.ndarray]:
+    """By the labels of the cells, in their order: the ranks of all seeds, (S, U)."""
+    groups: dict[tuple, list[np.ndarray]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(cell.labels.values()), []).append(reproduction.ranks(cell))
+    return {labels: np.stack(ranks) for labels, ranks in groups.items()}
+
+
+def write_users(target: str, reproduction: Reproduction, cells: Sequence[Cell]) -> None:
+    """``<target>_users.safetensors``: each user's ranks and, for seed 0, what was recommended."""
+    integer = torch.int16 if reproduction.dataset.num_items < 2**15 else torch.int32
+    tensors = {}
+    for cell in cells:
+        name = cell.labels["model"]
+        tensors[f"{name}/{cell.seed}"] = torch.tensor(reproduction.ranks(cell), dtype=integer)
+        if cell.seed == 0:
+            tensors[f"{name}/top"] = read_tensors(reproduction.folder(cell) / TOP_FILE)[0]["items"].to(integer)
+    write_tensors(reproduction.output / f"{target}_users.safetensors", tensors)
+
+
+def write_table(target: str, reproduction: Reproduction, cells: Sequence[Cell]) -> Path:
+    """Table II or III as Markdown, and ``<target>_users.safetensors``; returns the former."""
+    ranks = {name: table for (name,), table in grouped_ranks(reproduction, cells).items()}
+    protocol = tell_protocol(reproduction, cells)
+    if target == "table2":
+        rows = [
+            SystemReport(
+                name=name,
+                title=SYSTEMS[name].title,
+                ranks=table,
+                num_parameters=first["num_parameters"],
+                seconds=first["seconds"],
+                settings=reproduction.tell_settings(name),
+                remark=MODELS[SYSTEMS[name].model].REMARK,
+            )
+            for name, table in ranks.items()
+            for first in [reproduction.row(next(cell for cell in cells if cell.system == name))]
+        ]
+        text = render_table2(rows, reproduction.dataset.path.name, protocol)
+    else:
+        text = render_table3(ranks, reproduction.dataset.path.name, protocol)
+    write_users(target, reproduction, cells)
+    return write_text(reproduction.output / f"{target}.md", text)
+
+
+def write_sweep(target: str, reproduction: Reproduction, cells: Sequence[Cell]) -> Path:
+    """A figure as a page of its own, and as a table in Markdown; returns the page."""
+    points = sweep_points(grouped_ranks(reproduction, cells))
+    title = f"{target.capitalize()} of the paper, on {reproduction.dataset.path.name}."
+    page, figure = reproduction.output / f"{target}.html", plot_sweeps(points, title)
+    write_atomically(page, lambda temporary: figure.write_html(temporary, include_plotlyjs=True))
+    text = render_sweep(points, title, tell_protocol(reproduction, cells), paper.FIGURES[target])
+    write_text(reproduction.output / f"{target}.md", text)
+    return page
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path
+
+
+def tell_protocol(reproduction: Reproduction, cells: Sequence[Cell]) -> str:
+    """How the cells were run, in two sentences."""
+    dataset, (model, train) = reproduction.dataset, reproduction.published("imecd")
+    seeds, trials = len({cell.seed for cell in cells}), reproduction.trials
+    return (
+        f"{dataset.num_users:,} users, {dataset.num_items:,} items; full-catalogue ranking of each user's last item; "
+        f"{seeds} seed{'s' * (seeds > 1)}; at most {train.epochs} epochs, stopped after {train.patience} without a "
+        f"better validation N@10; {trials} validation trial{'s' * (trials > 1)} for each system, the first with its "
+        f"published settings. All from scratch, by one trainer, on the same batches, hidden size {model.hidden_size}."
+    )
