@@ -62,7 +62,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     recommend = command(run_recommend, "recommend items to one user")
     diagnose = command(run_diagnose, "measure what each module of a trained IMECD does")
     compare = command(run_compare, "compare two systems, each over its seeds, with a paired interval")
-    reproduce = command(run_reproduce, "a table or figure of the paper, on any dataset")
+    reproduce = command(
+        run_reproduce, "run a table or figure of the paper on any dataset, at most 30 epochs each unless told otherwise"
+    )
     for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce):
         subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
         subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
@@ -90,7 +92,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     reproduce.add_argument("--trials", type=int, default=4, help="of settings on the validation items, for each system")
     reproduce.add_argument("--models", nargs="+", help="rows of table2, such as sasrec or imecd-literal; default: all")
     for config in (IMECDConfig, TrainConfig):
-        add_fields(reproduce, config)
+        add_fields(reproduce, config, skip=("seed",))
 
     for subparser in (evaluate, recommend, diagnose):
         subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
@@ -110,10 +112,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     return parser, commands
 
 
-def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
-    """One option for each field of a config dataclass, its name in kebab-case, absent unless given."""
+def add_fields(parser: argparse.ArgumentParser, config: type, skip: tuple[str, ...] = ()) -> None:
+    """One option for each field of a config dataclass but ``skip``, its name in kebab-case, absent unless given."""
     hints = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
+    for field in (field for field in dataclasses.fields(config) if field.name not in skip):
         option, types = "--" + field.name.replace("_", "-"), field_types(hints[field.name])
         kind = types[0]
         if kind is bool:

@@ -68,7 +68,8 @@ def trained(data, tmp_path_factory) -> tuple[Path, list[str]]:
 
 def test_the_commands_are_those_of_the_readme():
     assert set(build_parser()[1]) == {
-        *("doctor", "shop", "pretrain", "encode", "train", "tune", "evaluate", "recommend", "diagnose", "compare")
+        *("doctor", "shop", "pretrain", "encode", "train", "tune", "evaluate", "recommend", "diagnose", "compare"),
+        "reproduce",
     }
 
 
@@ -392,6 +393,31 @@ def test_compares_last_line_is_the_difference_of_two_systems(tmp_path, data, tra
     assert result["difference"] == pytest.approx(expected[0]["hit@20"] - expected[1]["hit@20"])
     assert "metric must be hit@K" in refused("compare", "--runs", run, "--against", other, "--metric", "recall@5")
     assert "ranks_test.csv is not there" in refused("compare", "--runs", tmp_path, "--against", other)
+
+
+def test_reproduce_tells_its_progress_and_ends_with_the_file_that_shows_the_result(tmp_path, data):
+    small = [*SMALL, "--epochs", "1", "--seeds", "2", "--trials", "1", "--output", tmp_path]
+    status, lines, complaint = command(
+        "reproduce", "table2", "--data", data, *small, "--models", "popularity", "sasrec"
+    )
+    assert status == 0, complaint
+    assert [line.split(":")[0] for line in lines[1:-1]] == [
+        f"[{n}/4] {name}, seed {seed}"
+        for n, (name, seed) in enumerate(((m, s) for m in ("popularity", "sasrec") for s in (0, 1)), start=1)
+    ]
+    assert lines[-1] == str(tmp_path / "table2.md") and (tmp_path / "table2.md").exists()
+    config = read_json(tmp_path / "runs/sasrec-seed-1/config.json")
+    assert config["model_config"]["hidden_size"] == 16 and config["model_config"]["dropout"] == 0.5
+    assert "There is no 'table9'" in refused("reproduce", "table9", "--data", data, *small)
+    assert "seed is not an option" in refused("reproduce", "table2", "--data", data, *small, "--seed", "1")
+
+
+def test_reproduce_leaves_out_what_an_ids_only_dataset_can_t_have_and_says_so(tmp_path, data, monkeypatch):
+    asked = []
+    monkeypatch.setattr("imecd_lite.reproduce.reproduce", lambda *arguments: asked.append(arguments[3]))
+    status, lines, _ = command("reproduce", "table2", "--data", data, "--output", tmp_path)
+    assert status == 0 and "is an ids-only dataset; left out: " in lines[1] and "unisrec" in lines[1]
+    assert "unisrec" not in asked[0] and "diffurec" in asked[0]
 
 
 def test_recommendations_are_a_readable_table(data, trained):

@@ -32,6 +32,7 @@ from imecd_lite.plots import (
     plot_routing,
     plot_shares,
     plot_stopping,
+    plot_sweeps,
     plot_systems,
     plot_teachers,
     plot_terms,
@@ -295,4 +296,20 @@ def test_a_notebook_shows_a_figure_and_below_it_its_text_escaped(monkeypatch):
     assert (
         "<summary>The figure in words</summary>Who? default: 0.100; w/o &lt;Text&gt;: not yet.</details>"
         in shown[1].data
+    )
+
+
+def test_a_sweep_has_a_panel_for_each_setting_and_metric_with_intervals():
+    rows = [("lambda_q", 0.1, "hit@5", 0.2, 0.18, 0.23), ("lambda_q", 0.3, "hit@5", 0.3, 0.28, 0.33)]
+    rows += [
+        (setting, 0.5, metric, 0.1, 0.1, 0.1) for setting, metric in (("lambda_q", "ndcg@5"), ("lambda_c", "hit@5"))
+    ]
+    points = pd.DataFrame(rows, columns=["setting", "value", "metric", "mean", "low", "high"])
+    figure = plot_sweeps(points, "How much?")
+    assert [(line.xaxis, line.yaxis) for line in figure.data] == [("x", "y"), ("x3", "y3"), ("x2", "y2")]
+    line = figure.data[0]
+    assert list(line.x) == ["0.1", "0.3"] and list(line.y) == [0.2, 0.3]
+    assert list(line.error_y.array) == [0.03, 0.03] and list(line.error_y.arrayminus) == [0.02, 0.02]
+    assert figure.layout.meta["alt"].startswith(
+        "How much? H@5 by lambda_q: 0.200 at 0.1, 0.300 at 0.3; N@5 by lambda_q"
     )

@@ -13,6 +13,7 @@ from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics
+from imecd_lite.model import IMECD
 from imecd_lite.runs import SPACE, VARIANTS, draw_settings, new_model, short_run, tune
 
 MODEL = dataclasses.replace(tiny.CONFIG, use_text=False, use_image=False)
@@ -24,19 +25,23 @@ def search(folder, trials: int, train_config: TrainConfig = TRAIN, **options: ob
 
 
 def test_trial_1_has_the_settings_given_and_the_others_draw_theirs_from_the_space():
-    assert draw_settings("imecd", 1, seed=5) == {}
-    drawn = [draw_settings("imecd", trial, seed=5) for trial in range(2, 60)]
+    assert draw_settings(IMECD.TUNED, 1, seed=5) == {}
+    drawn = [draw_settings(IMECD.TUNED, trial, seed=5) for trial in range(2, 60)]
     for name, choices in SPACE.items():
         values = {settings[name] for settings in drawn}
         if isinstance(choices, tuple):
             assert choices[0] <= min(values) < max(values) <= choices[1] and len(values) > 50
         else:
             assert values == set(choices), name
-    assert set(draw_settings("sasrec", 2, seed=5)) == {"learning_rate", "dropout"}
+    assert set(draw_settings(("learning_rate", "dropout"), 2, seed=5)) == {"learning_rate", "dropout"}
 
 
 def test_a_trial_is_a_function_of_seed_and_number():
-    assert draw_settings("imecd", 3, seed=1) == draw_settings("imecd", 3, seed=1) != draw_settings("imecd", 3, seed=2)
+    assert (
+        draw_settings(IMECD.TUNED, 3, seed=1)
+        == draw_settings(IMECD.TUNED, 3, seed=1)
+        != draw_settings(IMECD.TUNED, 3, seed=2)
+    )
 
 
 def test_every_setting_of_the_space_is_one_of_the_configs():
