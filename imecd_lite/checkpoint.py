@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from imecd_lite.baselines import Popularity, SASRec, SASRecFeatures, SASRecRepeat
+from imecd_lite.baselines import BERT4Rec, Caser, GRU4Rec, Popularity, SASRec, SASRecFeatures, SASRecRepeat
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -21,9 +21,12 @@ FORMAT = 1
 MODELS = {
     "imecd": IMECD,
     "popularity": Popularity,
+    "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "sasrec-features": SASRecFeatures,
     "sasrec-repeat": SASRecRepeat,
+    "bert4rec": BERT4Rec,
+    "caser": Caser,
 }
 """Every model by the name the command line knows it by."""
 
