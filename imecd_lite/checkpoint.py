@@ -7,7 +7,21 @@ from pathlib import Path
 
 import torch
 
-from imecd_lite.baselines import BERT4Rec, Caser, GRU4Rec, Popularity, SASRec, SASRecFeatures, SASRecRepeat
+from imecd_lite.baselines import (
+    HM4SR,
+    MMMLP,
+    BERT4Rec,
+    Caser,
+    DiffuRec,
+    DiQDiff,
+    GRU4Rec,
+    MISSRec,
+    Popularity,
+    SASRec,
+    SASRecFeatures,
+    SASRecRepeat,
+    UniSRec,
+)
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -27,6 +41,12 @@ MODELS = {
     "sasrec-repeat": SASRecRepeat,
     "bert4rec": BERT4Rec,
     "caser": Caser,
+    "diffurec": DiffuRec,
+    "diqdiff": DiQDiff,
+    "unisrec": UniSRec,
+    "missrec": MISSRec,
+    "mmmlp": MMMLP,
+    "hm4sr": HM4SR,
 }
 """Every model by the name the command line knows it by."""
 

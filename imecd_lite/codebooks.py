@@ -65,10 +65,13 @@ class SequenceCodebook(nn.Module):
 
     def select(self, sequence: torch.Tensor) -> torch.Tensor:
         """Eq. 7: logits over the codes, (B, Z), of ``sequence`` (B, L, D), zero at the padding."""
+        return self.selector_out(F.gelu(self.project(sequence)))
+
+    def project(self, sequence: torch.Tensor) -> torch.Tensor:
+        """The selector's first layer on ``sequence`` (B, L, D): (B, H)."""
         length = sequence.shape[1]
         weight = self.selector_in.weight.view(-1, *self.codes.shape[1:])[:, -length:]  # (H, L, D)
-        hidden = F.linear(sequence.flatten(1), weight.flatten(1), self.selector_in.bias)  # (B, H)
-        return self.selector_out(F.gelu(hidden))
+        return F.linear(sequence.flatten(1), weight.flatten(1), self.selector_in.bias)
 
     def forward(self, sequence: torch.Tensor, gumbel_noise: torch.Tensor | None = None) -> CodebookOutput:
         """Quantise ``sequence`` (B, L, D), zero at the padding.

@@ -28,6 +28,7 @@ SPACE = {
     "lambda_c": [0.0, 0.05, 0.1, 0.2],
     "lambda_gate": [0.3, 1.0],
     "own_noise": [0.7, 0.8, 0.9],
+    "codebook_size": [8, 16, 24, 32],
 }
 """What ``tune`` tries, by the name of the setting; which of them, a model says in ``TUNED``."""
 
