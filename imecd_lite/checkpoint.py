@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from imecd_lite.baselines import Popularity, SASRec, SASRecFeatures, SASRecRepeat
+from imecd_lite.baselines import MISSRec, Popularity, SASRec, SASRecFeatures, SASRecRepeat, UniSRec
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -24,6 +24,8 @@ MODELS = {
     "sasrec": SASRec,
     "sasrec-features": SASRecFeatures,
     "sasrec-repeat": SASRecRepeat,
+    "unisrec": UniSRec,
+    "missrec": MISSRec,
 }
 """Every model by the name the command line knows it by."""
 
