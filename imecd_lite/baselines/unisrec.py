@@ -49,7 +49,8 @@ class WhiteningExperts(nn.Module):
             features = features * kept / (1 - self.DROPOUT)
         mapped = (features @ self.weights.flatten(0, 1).T).unflatten(1, self.weights.shape[:2])  # (I, K, D)
         offsets = (self.weights @ self.shifts[:, :, None])[:, :, 0]  # (K, D), W_k b_k
-        return (logits.softmax(dim=-1)[:, :, None] * (mapped - offsets)).sum(dim=1)
+        gates = logits.softmax(dim=-1)
+        return (gates[:, None] @ mapped)[:, 0] - gates @ offsets
 
 
 class UniSRec(SASRec):
