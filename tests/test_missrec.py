@@ -161,6 +161,7 @@ def test_a_history_without_clusters_is_read_all_the_same():
     batch = dataclasses.replace(tiny.tiny_batch([1]), item_seq=torch.tensor([[NEITHER]]))
     assert not clusters_of(model, (NEITHER,))
     assert scores(model, batch).isfinite().all()
+    assert model.loss(batch, torch.Generator().manual_seed(0)).total.isfinite()
     assert scores(fresh()).isfinite().all(), "a model before its first epoch"
 
 
@@ -203,11 +204,12 @@ def test_only_the_last_state_is_computed_and_it_is_that_of_encode():
     torch.testing.assert_close(states[:, -1], model.represent(batch.item_seq, table))
 
 
-def test_an_earlier_state_knows_later_items():
+def test_an_earlier_state_knows_later_items_and_not_through_the_interests_alone():
     model = loud()
-    table = model.item_embeddings()
-    states, others = (model.encode(torch.tensor([[1, 2, 3, last]]), table) for last in (4, 9))
-    assert (states[:, 0] - others[:, 0]).abs().max() > 1e-3
+    table, histories = model.item_embeddings().sum(dim=0), torch.tensor([[1, 2, 3, 4], [1, 2, 3, 9]])
+    memory, mask = (tensor[:1].expand(2, *tensor.shape[1:]) for tensor in model.interests(histories[:1]))
+    states, others = model.decode(histories, table, memory, mask)
+    assert (states[0] - others[0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["text", "image"])

@@ -84,8 +84,11 @@ class MISSRec(SequentialRecommender):
 
     DEFAULTS: ClassVar = {"num_attention_heads": 4, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")
-    CLUSTER_RATIO = 0.5  # clusters for each point, props: interest_ratio
-    GAMMA = 1e-4  # weight of the interests' term
+    CLUSTER_RATIO = 0.5  # clusters for each point; interest_ratio of the official props
+    GAMMA = 1.0
+    """Weight of the interests' term R. The published 1e-4 is for a sum over batch, interests and padding, orders of
+    magnitude larger than the mean that is meant; for the mean it does nothing. With 1, R falls from 0.41 to 0.03 on the
+    shop in 13 epochs without contrast, and validation N@10 is level (0.200 and 0.198)."""
 
     def __init__(
         self,
