@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from imecd_lite.baselines import Popularity, SASRec, SASRecFeatures, SASRecRepeat
+from imecd_lite.baselines import HM4SR, MMMLP, Popularity, SASRec, SASRecFeatures, SASRecRepeat
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -24,6 +24,8 @@ MODELS = {
     "sasrec": SASRec,
     "sasrec-features": SASRecFeatures,
     "sasrec-repeat": SASRecRepeat,
+    "mmmlp": MMMLP,
+    "hm4sr": HM4SR,
 }
 """Every model by the name the command line knows it by."""
 
