@@ -154,26 +154,25 @@ class HM4SR(SequentialRecommender):
         weights = self.time_gate(time).softmax(dim=-1) @ self.time_experts  # (B, L, 3 D)
         return parts.flatten(2) * weights, time
 
-    def read(self, modality: str, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """A modality's Transformer: from (B, L, D) to the states (B, L, D); ``mask`` (B, L, L)."""
-        hidden = self.dropout(self.input_norms[modality](embeddings))
-        for block in self.blocks[modality]:
+    def read(
+        self, modality: str, embeddings: torch.Tensor, mask: torch.Tensor, last_only: bool = False
+    ) -> torch.Tensor:
+        """A modality's Transformer: the states (B, L, D), or the last (B, 1, D), of (B, L, D); ``mask`` (B, L, L)."""
+        hidden, (*lower, top) = self.dropout(self.input_norms[modality](embeddings)), self.blocks[modality]
+        for block in lower:
             hidden = block(hidden, mask)
-        return hidden
-
-    def read_all(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The states of id, text and image, side by side: (B, L, 3 D) of embeddings (B, L, 3 D)."""
-        parts = zip(MODALITIES, embeddings.chunk(3, dim=-1), strict=True)
-        return torch.cat([self.read(name, part, mask) for name, part in parts], dim=-1)
+        return top(hidden, mask[:, -1] if last_only else mask, last_only)
 
     def encode(self, item_seq: torch.Tensor, table: torch.Tensor, timestamps: torch.Tensor) -> torch.Tensor:
         """The states after each item of left-padded histories (B, L), (B, L, 3 D). A state knows no later item."""
-        return self.read_all(self.mix(item_seq, table, timestamps)[0], attention_mask(item_seq, causal=True))
+        embeddings, mask = self.mix(item_seq, table, timestamps)[0], attention_mask(item_seq, causal=True)
+        parts = zip(MODALITIES, embeddings.chunk(3, dim=-1), strict=True)
+        return torch.cat([self.read(name, part, mask) for name, part in parts], dim=-1)
 
-    def masked_view(
+    def masked(
         self, embeddings: torch.Tensor, time: torch.Tensor, item_seq: torch.Tensor, draws: torch.Tensor
-    ) -> torch.Tensor:
-        """The last states of text and image (B, 2 D) where a share of the items is known by its time alone.
+    ) -> dict[str, torch.Tensor]:
+        """Text and image of (B, L), where some items are known by their time alone: (B, L, D) each.
 
         Args:
             embeddings: (B, L, 3 D) from ``mix``.
@@ -183,29 +182,43 @@ class HM4SR(SequentialRecommender):
         """
         real = item_seq > 0
         ranks = draws.masked_fill(~real, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
-        masked = (ranks < (self.MASKED_TENTHS * real.sum(dim=1, keepdim=True)) // 10)[..., None]  # (B, L, 1)
-        mask, states = attention_mask(item_seq, causal=True), []
-        for name, part in zip(self.stand_ins, embeddings.chunk(3, dim=-1)[1:], strict=True):
-            states.append(self.read(name, torch.where(masked, self.stand_ins[name](time), part), mask)[:, -1])
-        return torch.cat(states, dim=-1)
+        masked = (ranks < self.MASKED_TENTHS * real.sum(dim=1, keepdim=True) // 10)[..., None]  # (B, L, 1)
+        parts = zip(self.stand_ins.items(), embeddings.chunk(3, dim=-1)[1:], strict=True)
+        return {name: torch.where(masked, stand_in(time), part) for (name, stand_in), part in parts}
+
+    def represent(
+        self,
+        item_seq: torch.Tensor,
+        table: torch.Tensor,
+        timestamps: torch.Tensor,
+        draws: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The last states of id, text and image, (B, 3 D), computed in chunks of similar length.
+
+        With ``draws`` (B, max_length) those of ``masked`` text and image follow: (B, 5 D).
+        """
+        chunks, states = length_chunks(item_seq), []
+        for rows, chunk in chunks:
+            recent, mask = slice(-chunk.shape[1], None), attention_mask(chunk, causal=True)
+            embeddings, time = self.mix(chunk, table, timestamps[rows, recent])
+            parts = list(zip(MODALITIES, embeddings.chunk(3, dim=-1), strict=True))
+            if draws is not None:
+                parts += self.masked(embeddings, time, chunk, draws[rows, recent]).items()
+            last = [self.read(name, part, mask, last_only=True)[:, 0] for name, part in parts]
+            states.append(torch.cat(last, dim=-1))
+        return torch.cat(states)[torch.cat([rows for rows, _ in chunks]).argsort()]  # back in batch order
 
     def loss(self, batch: Batch, generator: torch.Generator) -> LossOutput:
         """Cross-entropy, contrasts of ID states with next items and of states with masked ones, and categories."""
-        size, device = (len(batch.item_seq), self.config.max_length), batch.item_seq.device
-        draws, table = torch.rand(size, generator=generator, device=device), self.item_embeddings()
-        chunks, states, views = length_chunks(batch.item_seq), [], []
-        for rows, chunk in chunks:
-            recent = slice(-chunk.shape[1], None)
-            embeddings, time = self.mix(chunk, table, batch.timestamps[rows, recent])
-            states.append(self.read_all(embeddings, attention_mask(chunk, causal=True))[:, -1])
-            views.append(self.masked_view(embeddings, time, chunk, draws[rows, recent]))
-        order = torch.cat([rows for rows, _ in chunks]).argsort()  # back in batch order
-        users, views = torch.cat(states)[order], torch.cat(views)[order]  # (B, 3 D), (B, 2 D)
-        targets, (ids, text, image) = batch.pos_items, users.chunk(3, dim=-1)
-        output = self.cross_entropy(self.compare(users, batch.item_seq, table), targets)
+        size, targets, table = (len(batch.item_seq), self.config.max_length), batch.pos_items, self.item_embeddings()
+        draws = torch.rand(size, generator=generator, device=targets.device)
+        states = self.represent(batch.item_seq, table, batch.timestamps, draws)  # (B, 5 D)
+        scores = self.compare(states[:, : table.shape[1]], batch.item_seq, table)
+        ids, text, image, *views = states.chunk(5, dim=-1)
         weight, items = self.config.lambda_c, self.item_embedding(targets)
+        output = self.cross_entropy(scores, targets)
         output = add_term(output, "id/contrastive", info_nce(ids, items, targets, self.ITEM_TEMPERATURE), weight)
-        for name, state, view in zip(self.stand_ins, (text, image), views.chunk(2, dim=-1), strict=True):
+        for name, state, view in zip(self.stand_ins, (text, image), views, strict=True):
             value = info_nce(state, view, targets, self.VIEW_TEMPERATURE)
             output = add_term(output, f"{name}/contrastive", value, weight / 2)
         if self.category_head is None:
@@ -240,12 +253,8 @@ class HM4SR(SequentialRecommender):
         if timestamps is None or timestamps.shape != item_seq.shape:
             found = "none" if timestamps is None else str(tuple(timestamps.shape))
             raise ValueError(f"timestamps must be {tuple(item_seq.shape)}, like item_seq, got {found}; use predict")
-        table, users = self.item_embeddings(), []
-        chunks = length_chunks(item_seq)
-        for rows, chunk in chunks:
-            users.append(self.encode(chunk, table, timestamps[rows, -chunk.shape[1] :])[:, -1])
-        order = torch.cat([rows for rows, _ in chunks]).argsort()  # back in batch order
-        scores = self.compare(torch.cat(users)[order], item_seq, table)
+        table = self.item_embeddings()
+        scores = self.compare(self.represent(item_seq, table, timestamps), item_seq, table)
         scores[:, 0] = -torch.inf
         return scores
 

@@ -89,7 +89,7 @@ class Mixer(nn.Module):
     Args:
         max_length: the longest sequence.
         hidden_size: D.
-        dropout: within both perceptrons and on what they add.
+        dropout: on what each perceptron adds.
     """
 
     def __init__(self, max_length: int, hidden_size: int, dropout: float) -> None:
@@ -101,7 +101,6 @@ class Mixer(nn.Module):
             nn.LayerNorm(hidden_size),
             nn.Linear(hidden_size, EXPANSION * hidden_size),
             nn.GELU(),
-            nn.Dropout(dropout),
             nn.Linear(EXPANSION * hidden_size, hidden_size),
             nn.Dropout(dropout),
         )
@@ -112,5 +111,5 @@ class Mixer(nn.Module):
         across = (self.position_norm(x) * real).transpose(1, 2)  # (B, D, L)
         inner = F.gelu(F.linear(across, self.positions_in.weight[:, -length:], self.positions_in.bias))
         out, bias = self.positions_out.weight[-length:], self.positions_out.bias[-length:]
-        x = x + self.dropout(F.linear(self.dropout(inner), out, bias)).transpose(1, 2)  # (B, L, D)
+        x = x + self.dropout(F.linear(inner, out, bias)).transpose(1, 2)  # (B, L, D)
         return x + self.channels(x)
