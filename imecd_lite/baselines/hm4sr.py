@@ -31,8 +31,8 @@ DAY = 86_400.0  # seconds
 class HM4SR(SequentialRecommender):
     """Ids, texts and images, enriched by each other and weighed by time, each read by a Transformer of its own.
 
-    The terms, sizes and constants of the official code (``HM4SR.py``). It reads when items were bought: a dataset
-    without time stamps can't do, none are made up.
+    The terms and constants of the official code (``HM4SR.py``, ``config/Games.yaml``). It reads when items were
+    bought: histories without their time stamps are refused, never dated by their order.
 
     Handled otherwise: gaps between events are subtracted before they lose their seconds to float32, and those longer
     than any in training count as the longest; dates are days since the first training event; rows with the same
@@ -56,7 +56,7 @@ class HM4SR(SequentialRecommender):
 
     DEFAULTS: ClassVar = {"num_attention_heads": 2, "dropout": 0.5, "lambda_c": 1.0}
     TUNED = ("learning_rate", "dropout", "lambda_c")
-    NUM_LAYERS = 2  # these and the next six: config/*.yaml
+    NUM_LAYERS = 2  # these and the next six: config/Games.yaml
     NUM_EXPERTS = 4  # across modalities, and as many of time
     MODALITY_WEIGHTS = (0.0, 1.0, 1.0)  # what the experts first add to id, text and image
     INTERVAL_SCALE = 100  # intervals told apart for each doubling of a gap
