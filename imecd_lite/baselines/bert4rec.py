@@ -36,6 +36,7 @@ class BERT4Rec(SequentialRecommender):
         text_features, image_features: unused.
     """
 
+    REMARK = "the latest training item is hidden as often as any other."
     DEFAULTS: ClassVar = {"num_attention_heads": 2, "dropout": 0.2}
     NUM_LAYERS = 2
     MASK_RATIO = 0.2  # share of the items that is hidden; RecBole's properties/model/BERT4Rec.yaml

@@ -27,6 +27,7 @@ class Caser(SequentialRecommender):
         text_features, image_features: unused.
     """
 
+    REMARK = "without user vector; cross-entropy in place of sampled negatives."
     DEFAULTS: ClassVar = {"dropout": 0.5}
     WEIGHT_DECAY = 1e-6
     WINDOW = 5  # W; this and the two below: the authors' train_caser.py

@@ -47,6 +47,7 @@ class DiffuRec(SequentialRecommender):
         text_features, image_features: unused.
     """
 
+    REMARK = "uniform steps, the padding masked; no positions, as in its code."
     DEFAULTS: ClassVar = {"dropout": 0.1}  # src/main.py, and so are the constants
     NUM_LAYERS = 4
     ITEM_DROPOUT = 0.3

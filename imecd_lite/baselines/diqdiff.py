@@ -54,6 +54,7 @@ class DiQDiff(DiffuRec):
         text_features, image_features: unused.
     """
 
+    REMARK = "codes are a moving average over training batches, not means over the batch at hand."
     DEFAULTS: ClassVar = {"dropout": 0.1, "codebook_size": 32, "lambda_q": 0.4, "lambda_c": 1.0}  # its README, Toys
     TUNED = ("learning_rate", "dropout", "codebook_size", "lambda_q", "lambda_c")
     LAMBDA_H = 1.0  # weight of the history; its README, Toys

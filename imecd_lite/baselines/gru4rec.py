@@ -28,6 +28,7 @@ class GRU4Rec(SequentialRecommender):
         text_features, image_features: unused.
     """
 
+    REMARK = "no user sessions in parallel and no ranking loss; cross-entropy over the catalogue."
     DEFAULTS: ClassVar = {"dropout": 0.3}
     NUM_LAYERS = 1  # RecBole's properties/model/GRU4Rec.yaml
 

@@ -54,6 +54,8 @@ class HM4SR(SequentialRecommender):
         InputError: text or image is missing or switched off.
     """
 
+    NEEDS_FEATURES = True
+    REMARK = "times in days since the first training event; category nodes told apart by name."
     DEFAULTS: ClassVar = {"num_attention_heads": 2, "dropout": 0.5, "lambda_c": 1.0}
     TUNED = ("learning_rate", "dropout", "lambda_c")
     NUM_LAYERS = 2  # these and the next six: config/Games.yaml

@@ -82,6 +82,8 @@ class MISSRec(SequentialRecommender):
         InputError: features are missing that ``use_text`` and ``use_image`` ask for, or both are off.
     """
 
+    NEEDS_FEATURES = True
+    REMARK = "from scratch, without pre-training; text and pictures from encoders of their own, not CLIP."
     DEFAULTS: ClassVar = {"num_attention_heads": 4, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")
     CLUSTER_RATIO = 0.5  # clusters for each point; interest_ratio of the official props

@@ -38,6 +38,8 @@ class MMMLP(SequentialRecommender):
         InputError: text or image is missing or switched off.
     """
 
+    NEEDS_FEATURES = True
+    REMARK = "pictures as one frozen vector, without the mixer over patches; positions of zeros before each history."
     DEFAULTS: ClassVar = {"learning_rate": 0.0001}
     DEPTH = 4  # mmmlp.py
 

@@ -73,6 +73,8 @@ class UniSRec(SASRec):
         InputError: there are no text features.
     """
 
+    NEEDS_FEATURES = True
+    REMARK = "from scratch, without pre-training on other domains and without dropped words."
     DEFAULTS: ClassVar = {"num_attention_heads": 2, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")
 
