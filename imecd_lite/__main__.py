@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         command = commands[options.command]
-        accepted = ", ".join(action.option_strings[0] for action in command._actions)
+        accepted = ", ".join(action.option_strings[0] for action in command._actions if action.option_strings)
         command.error(f"{unknown[0]} is not an option of {options.command}; the options are {accepted}")
     try:
         return options.run(options) or 0

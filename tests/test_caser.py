@@ -53,10 +53,10 @@ def test_items_before_the_window_change_nothing_and_order_within_it_does():
 def test_the_trainer_gives_adam_its_weight_decay(monkeypatch):
     asked, adam = [], torch.optim.Adam
 
-    def watched(parameters, **options):
-        asked.append(options)
-        return adam(parameters, **options)
+    def watched(parameters, lr, weight_decay):
+        asked.append(weight_decay)
+        return adam(parameters, lr, weight_decay=weight_decay)
 
     monkeypatch.setattr(torch.optim, "Adam", watched)
     train(loud_model().float(), tiny.tiny_dataset(), TrainConfig(epochs=1))
-    assert asked == [{"lr": 0.001, "weight_decay": 1e-6}]
+    assert asked == [1e-6]
