@@ -458,7 +458,16 @@ STEP_MISTAKES = {
     "sigma": "your sigma² is beta_t, and so the last step, t = 1, adds noise; the paper's is zero there.",
     "variance": "the noise is multiplied by sigma, not by sigma²: take the square root.",
     "mean": "that is the mean of Eq. 17; Eq. 18 adds sigma times the noise.",
+    "roots": "the weights of Eq. 17 have square roots: of abar_{t-1} in one, of alpha_t in the other.",
+    "minus": "Eq. 18 adds the noise; you take it away.",
+    "plain": "you add the noise as it is; Eq. 18 multiplies it by sigma.",
 }
+
+
+STEP_ORDER = (
+    "Check in this order: alpha_t is abar_t / abar_{t-1} and beta_t is 1 - alpha_t; both weights are divided by "
+    "1 - abar_t; the square roots are of abar_{t-1} and of alpha_t; sigma times the noise is added."
+)
 
 
 def check_step(step: Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
@@ -489,7 +498,7 @@ def check_step(step: Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor, to
         t for t, read in zip(times, reads, strict=True) if close(read, stepped_with(prediction, x_t, t, noise, abar))
     ]
     hint = f"right at t = {', '.join(map(str, right))} alone" if right else "wrong at every t"
-    return Verdict(WRONG, f"the shape is right, the numbers are {hint}; beta_t is 1 - abar_t / abar_{{t-1}}.")
+    return Verdict(WRONG, f"the shape is right, the numbers are {hint}. {STEP_ORDER}")
 
 
 def stepped_with(
@@ -503,11 +512,13 @@ def stepped_with(
     """Eq. 17, 18, (B, D), with ``mistakes`` of ``STEP_MISTAKES`` made on purpose."""
     alpha = abar[t] / abar[t - 1]
     before = abar[t] if "previous" in mistakes else abar[t - 1]
-    weights = [before.sqrt() * (1 - alpha) / (1 - abar[t]), alpha.sqrt() * (1 - before) / (1 - abar[t])]
+    power = 1.0 if "roots" in mistakes else 0.5
+    weights = [before**power * (1 - alpha) / (1 - abar[t]), alpha**power * (1 - before) / (1 - abar[t])]
     first, second = reversed(weights) if "swap" in mistakes else weights
     variance = 1 - alpha if "sigma" in mistakes else (1 - before) / (1 - abar[t]) * (1 - alpha)
-    sigma = 0.0 if "mean" in mistakes else variance if "variance" in mistakes else variance.sqrt()
-    return first * prediction + second * x_t + sigma * noise
+    sigma = variance if "variance" in mistakes else variance.sqrt()
+    sigma = 0.0 if "mean" in mistakes else 1.0 if "plain" in mistakes else sigma
+    return first * prediction + second * x_t + (-sigma if "minus" in mistakes else sigma) * noise
 
 
 SCORE_MISTAKES = {

@@ -55,7 +55,7 @@ class Shelf:
         )
         cards = "".join(map(card_html, self.cards))
         row = f'<div style="display:flex;flex-wrap:wrap;gap:6px">{cards}</div>'
-        return heading + row
+        return f"<div>{heading}{row}</div>"
 
 
 def make_shelf(

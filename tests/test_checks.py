@@ -414,7 +414,7 @@ def test_other_mistakes_of_noising(wrong, message):
     ("wrong", "message"),
     [
         (lambda prediction, *_: prediction, "right at t = 1 alone"),
-        (lambda prediction, *_: prediction + 1, "wrong at every t"),
+        (lambda prediction, *_: prediction + 1, "wrong at every t. Check in this order: alpha_t is"),
         (lambda prediction, *_: prediction / 0, "not finite"),
     ],
 )
