@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -223,6 +223,11 @@ def length_chunks(item_seq: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tens
             longest = max(int(lengths[rows].max()), 1)
             chunks.append((rows, item_seq[rows, -longest:]))
     return chunks
+
+
+def rejoin(chunks: list[tuple[torch.Tensor, torch.Tensor]], parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """What was made of each of ``length_chunks``, (b, ...), as one tensor in the order of the batch, (B, ...)."""
+    return torch.cat(list(parts))[torch.cat([rows for rows, _ in chunks]).argsort()]
 
 
 def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:

@@ -13,7 +13,7 @@ from torch import nn
 
 from imecd_lite.codebooks import CodebookOutput, SequenceCodebook, gumbel
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch, Dataset, length_chunks
+from imecd_lite.dataset import Batch, Dataset, length_chunks, rejoin
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, Predict, TokenDenoiser, Trajectory, sample, user_noise
 from imecd_lite.experts import ExpertsOutput, IDGatedExperts, ItemGroups
 
@@ -263,10 +263,9 @@ class IMECD(Recommender):
             if output is not None:
                 quantised.append((sequence.detach(), output))
             given.append((rows, self.denoisers[modality].given(mixed, item_seq > 0)))
-        order = torch.cat([rows for rows, _ in chunks]).argsort()  # puts the joined chunks back in batch order
 
         def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            return torch.cat([denoise(x_t[rows], timesteps[rows]) for rows, denoise in given])[order]
+            return rejoin(chunks, (denoise(x_t[rows], timesteps[rows]) for rows, denoise in given))
 
         return predict, quantised
 

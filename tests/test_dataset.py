@@ -20,6 +20,7 @@ from imecd_lite.dataset import (
     left_pad,
     length_chunks,
     load_dataset,
+    rejoin,
     some_users,
     train_batches,
 )
@@ -226,6 +227,7 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
         assert chunk.shape[1] == max(lengths[row] for row in rows.tolist())
         for row, sequence in zip(rows.tolist(), chunk, strict=True):
             assert sequence[sequence > 0].tolist() == list(range(1, lengths[row] + 1))
+    assert rejoin(chunks, (chunk.max(dim=1).values for _, chunk in chunks)).tolist() == lengths
 
 
 # --- what is refused

@@ -157,10 +157,10 @@ MUTANTS = [
     (
         SequenceCodebook.select,
         test_codebooks.test_logits_are_those_of_eq_7,
-        [("Eq. 7: no activation", "F.gelu(hidden)", "hidden")],
+        [("Eq. 7: no activation", "F.gelu(self.project(sequence))", "self.project(sequence)")],
     ),
     (
-        SequenceCodebook.select,
+        SequenceCodebook.project,
         test_codebooks.test_a_batch_trimmed_to_its_longest_gives_the_same_as_one_padded_to_the_whole,
         [("Eq. 7: positions from the left", "-length:", ":length")],
     ),
@@ -251,15 +251,19 @@ MUTANTS = [
     ),
     # The Transformer
     (
-        TransformerBlock.attend,
+        TransformerBlock.look_up,
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
             ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
             ("no mask", "attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
             ("mask turned round", "attn_mask=attention_mask", "attn_mask=~attention_mask"),
-            ("no residual", "hidden = hidden + self.dropout(self.att", "hidden = self.dropout(self.att"),
             ("keys for values", "    value,", "    key,"),
         ],
+    ),
+    (
+        TransformerBlock.attend,
+        test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
+        [("no residual", "hidden = hidden + self.dropout(attended)", "hidden = self.dropout(attended)")],
     ),
     (
         TransformerBlock.forward,
@@ -267,7 +271,7 @@ MUTANTS = [
         [("the first position for the last", "hidden[:, -1:]", "hidden[:, :1]")],
     ),
     (
-        TransformerBlock.attend,
+        TransformerBlock.look_up,
         test_transformer.test_dropout_acts_in_training_alone,
         [("attention dropped at inference", " if self.training else 0.0", "")],
     ),
@@ -432,7 +436,7 @@ MUTANTS = [
         IMECD.condition,
         test_model.test_a_forward_pass_in_chunks_is_the_same_as_one_padded_to_50,
         [
-            ("chunks joined out of order", "in given])[order]", "in given])"),
+            ("chunks joined out of order", "rejoin(chunks, (", "torch.cat(list("),
             ("a chunk has others' x_t", "x_t[rows]", "x_t[: len(rows)]"),
             ("a chunk has others' t", "timesteps[rows]", "timesteps[: len(rows)]"),
             ("a chunk has others' noise", "noise[rows])", "noise[: len(rows)])"),
@@ -656,8 +660,8 @@ MUTANTS = [
         [
             (
                 "the first items, not the latest",
-                "history[None, -dataset.max_length :]",
-                "history[None, : dataset.max_length]",
+                "[None, -dataset.max_length :]",
+                "[None, : dataset.max_length]",
             )
         ],
     ),

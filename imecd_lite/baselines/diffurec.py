@@ -12,7 +12,7 @@ from torch import nn
 
 from imecd_lite.baselines.sequential import EMBEDDING_STD, SequentialRecommender
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch, length_chunks
+from imecd_lite.dataset import Batch, length_chunks, rejoin
 from imecd_lite.diffusion import NoiseSchedule, sample, timestep_embedding, user_noise
 from imecd_lite.model import LossOutput
 from imecd_lite.transformer import TransformerBlock
@@ -123,7 +123,7 @@ class DiffuRec(SequentialRecommender):
             weights = self.weights(noise[rows, -item_seq.shape[1] :]).to(table.dtype)
             sequence = self.read(item_seq, table)
             predicted.append(self.denoise(sequence, item_seq > 0, x_t[rows], timesteps[rows], weights))
-        users = torch.cat(predicted)[torch.cat([rows for rows, _ in chunks]).argsort()]  # back in batch order
+        users = rejoin(chunks, predicted)
         return self.cross_entropy(self.compare(users, batch.item_seq, table), batch.pos_items)
 
     def weights(self, noise: torch.Tensor) -> torch.Tensor:

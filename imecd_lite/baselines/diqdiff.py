@@ -13,7 +13,7 @@ from imecd_lite.baselines.diffurec import DiffuRec
 from imecd_lite.baselines.sequential import add_term
 from imecd_lite.codebooks import SequenceCodebook, gumbel
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch, length_chunks
+from imecd_lite.dataset import Batch, length_chunks, rejoin
 from imecd_lite.diffusion import NoiseSchedule, sample, user_noise
 from imecd_lite.model import LossOutput
 
@@ -92,7 +92,7 @@ class DiQDiff(DiffuRec):
             known = self.LAMBDA_H * mixed  # lambda_h X + lambda_q s_q
             weight = self.config.noise_scale
             predicted.append(self.denoise(known, item_seq > 0, x_t[rows], timesteps[rows], weight))
-        users = torch.cat(predicted)[torch.cat([rows for rows, _ in chunks]).argsort()]  # back in batch order
+        users = rejoin(chunks, predicted)
         output = self.cross_entropy(self.compare(users, batch.item_seq, table), batch.pos_items)
         output.chosen["id"] = chosen
         return add_term(

@@ -21,7 +21,7 @@ from imecd_lite.baselines.sequential import (
     register_features,
 )
 from imecd_lite.config import MODALITIES, IMECDConfig
-from imecd_lite.dataset import Batch, Dataset, length_chunks
+from imecd_lite.dataset import Batch, Dataset, length_chunks, rejoin
 from imecd_lite.model import LossOutput
 from imecd_lite.transformer import PostNormBlock
 
@@ -208,7 +208,7 @@ class HM4SR(SequentialRecommender):
                 parts += self.masked(embeddings, time, chunk, draws[rows, recent]).items()
             last = [self.read(name, part, mask, last_only=True)[:, 0] for name, part in parts]
             states.append(torch.cat(last, dim=-1))
-        return torch.cat(states)[torch.cat([rows for rows, _ in chunks]).argsort()]  # back in batch order
+        return rejoin(chunks, states)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> LossOutput:
         """Cross-entropy, contrasts of ID states with next items and of states with masked ones, and categories."""

@@ -22,7 +22,7 @@ from imecd_lite.baselines.sequential import (
     register_features,
 )
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch, length_chunks
+from imecd_lite.dataset import Batch, length_chunks, rejoin
 from imecd_lite.model import LossOutput
 from imecd_lite.transformer import PostNormBlock
 
@@ -183,8 +183,7 @@ class MISSRec(SequentialRecommender):
             memory, mask = self.interests(chunk)
             states.append(self.decode(chunk, total, memory, mask, last_only=True)[:, 0])
             means.append((memory * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True))
-        order = torch.cat([rows for rows, _ in chunks]).argsort()  # back in batch order
-        return torch.cat(states)[order], torch.cat(means)[order]
+        return rejoin(chunks, states), rejoin(chunks, means)
 
     def represent(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """The last state of each history (B, L), (B, D)."""

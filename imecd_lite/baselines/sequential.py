@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imecd_lite.config import IMECDConfig
-from imecd_lite.dataset import Batch, length_chunks
+from imecd_lite.dataset import Batch, length_chunks, rejoin
 from imecd_lite.errors import InputError
 from imecd_lite.model import LossOutput, Recommender, standardise
 
@@ -43,8 +43,7 @@ class SequentialRecommender(Recommender):
     def represent(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """The last state of each history (B, L), (B, D), computed in chunks of similar length."""
         chunks = length_chunks(item_seq)
-        states = torch.cat([self.encode(chunk, table)[:, -1] for _, chunk in chunks])
-        return states[torch.cat([rows for rows, _ in chunks]).argsort()]  # back in batch order
+        return rejoin(chunks, (self.encode(chunk, table)[:, -1] for _, chunk in chunks))
 
     def compare(self, users: torch.Tensor, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Scores (B, I + 1) of vectors (B, D) made of histories (B, L)."""
