@@ -95,7 +95,7 @@ def test_the_same_weights_give_the_scores_of_recbole(kind, convert):
     torch.testing.assert_close(scores[:, 1:], expected[:, 1:])  # column 0 is padding: RecBole gives it a score
 
 
-def test_the_same_convolutions_find_what_those_of_recbole_find():
+def test_the_same_convolutions_find_in_the_latest_items_what_those_of_recbole_find():
     """Up to z: what follows, RecBole's user vector, ReLU and tied output table, is left out of ours on purpose."""
     model, left_over = load(Caser, of_caser)
     assert set(left_over) == {"user_embedding.weight", "fc2.weight", "fc2.bias"}

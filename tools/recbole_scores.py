@@ -25,7 +25,7 @@ row and cuts off the first position: with RecBole's own padding a short history 
 the latest items is padded on the left, too. GRU4Rec has no positions and gets its histories as RecBole pads them, on
 the right. Nothing of RecBole's code is changed.
 
-The file has, by model, ``weights/...`` under RecBole's names, ``item_seq`` (B, L), always padded on the left, and
+The file has, by model, ``weights/...`` under RecBole's names, ``item_seq`` (B, L), the whole histories padded on the left, and
 ``scores`` (B, I + 1). Of Caser it has ``convolved`` (B, D) instead, the vector z that the convolutions end in: what
 follows is different on purpose, since we have its authors' output table, no user vector and no ReLU at the end.
 """
@@ -137,19 +137,18 @@ def build(kind: type, settings: dict[str, object], generator: torch.Generator) -
 @torch.no_grad()
 def ask(model: torch.nn.Module, settings: dict[str, object]) -> dict[str, torch.Tensor]:
     """What the model makes of all histories: see the file's head."""
-    length = settings["MAX_ITEM_LIST_LENGTH"]
-    left, right = padded(length, left=True), padded(length, left=False)
-    lengths = torch.tensor([min(len(history), length) for history in HISTORIES])
+    length, item_seq = settings["MAX_ITEM_LIST_LENGTH"], padded(MAX_LENGTH, left=True)
     if isinstance(model, GRU4Rec):
-        scores = model.full_sort_predict({"item_list": right, "length": lengths})
-        return {"item_seq": left, "scores": scores}
+        lengths = torch.tensor([len(history) for history in HISTORIES])
+        scores = model.full_sort_predict({"item_list": padded(length, left=False), "length": lengths})
+        return {"item_seq": item_seq, "scores": scores}
     if isinstance(model, Caser):
         asked = []
         model.fc2.register_forward_pre_hook(lambda module, inputs: asked.append(inputs[0]))
-        model.full_sort_predict({"item_list": left, "user": torch.ones(len(left), dtype=torch.long)})
-        return {"item_seq": left, "convolved": asked[0][:, :HIDDEN_SIZE]}
-    scores = model.full_sort_predict({"item_list": left, "length": torch.full_like(lengths, length)})
-    return {"item_seq": left, "scores": scores}
+        model.full_sort_predict({"item_list": item_seq[:, -length:], "user": torch.ones(len(item_seq)).long()})
+        return {"item_seq": item_seq, "convolved": asked[0][:, :HIDDEN_SIZE]}
+    scores = model.full_sort_predict({"item_list": item_seq, "length": torch.full((len(item_seq),), length)})
+    return {"item_seq": item_seq, "scores": scores}
 
 
 def main() -> None:
