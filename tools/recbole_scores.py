@@ -25,9 +25,10 @@ row and cuts off the first position: with RecBole's own padding a short history 
 the latest items is padded on the left, too. GRU4Rec has no positions and gets its histories as RecBole pads them, on
 the right. Nothing of RecBole's code is changed.
 
-The file has, by model, ``weights/...`` under RecBole's names, ``item_seq`` (B, L), the whole histories padded on the left, and
-``scores`` (B, I + 1). Of Caser it has ``convolved`` (B, D) instead, the vector z that the convolutions end in: what
-follows is different on purpose, since we have its authors' output table, no user vector and no ReLU at the end.
+The file has, by model, ``weights/...`` under RecBole's names, ``item_seq`` (B, L), the whole histories padded on the
+left, and ``scores`` (B, I + 1). Of Caser it has ``convolved`` (B, D) instead, the vector z that the convolutions end
+in: what follows is different on purpose, since we have its authors' output table, no user vector and no ReLU at the
+end.
 """
 
 # B batch, L sequence, D hidden, I items
