@@ -275,12 +275,17 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
     """
     names = list(next(iter(counts.values())))
     titles = [
-        f"{model}, {WORDS[name]}: {(of[name] > 0).sum()} of {len(of[name])} codes in use"
+        f"{model}, {WORDS[name]}: {(of[name] > 0).sum()} of {len(of[name])} in use"
         for model, of in counts.items()
         for name in names
     ]
     figure = make_subplots(
-        len(counts), len(names), subplot_titles=titles, vertical_spacing=0.16, horizontal_spacing=0.07
+        len(counts),
+        len(names),
+        subplot_titles=titles,
+        shared_yaxes="rows",
+        vertical_spacing=0.16,
+        horizontal_spacing=0.04,
     )
     said = []
     for row, of in enumerate(counts.values(), start=1):
@@ -296,7 +301,7 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
             figure.add_trace(trace, row, column)
             said.append(f"{titles[len(said)]}, the busiest has {shares[0]:.0%}")
     for annotation, name in zip(figure.layout.annotations, names * len(counts), strict=True):
-        annotation.font = {"color": COLOURS[name], "size": 14}
+        annotation.font = {"color": COLOURS[name], "size": 13}
     figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(showticklabels=False)
     figure.update_xaxes(title="codes, the busiest first", title_standoff=4, row=len(counts))
     figure = finish(figure.update_layout(title=title, bargap=0.15), f"{title} {'; '.join(said)}.")
@@ -470,7 +475,7 @@ def draw_walk(
     points: np.ndarray, path: np.ndarray, predicted: np.ndarray, target: np.ndarray, modality: str, alt: str
 ) -> HTML:
     """A map of items (I, 2): the walk so far (k + 1, 2) ●, the place predicted (2,) ◇, that of the target (2,) ○."""
-    width, height, edge = 500, 360, 26
+    width, height, edge = 440, 330, 24
     low, high = points.min(axis=0), points.max(axis=0)
     scale = min((width - 2 * edge) / max(high[0] - low[0], 1e-9), (height - 2 * edge) / max(high[1] - low[1], 1e-9))
 
@@ -496,7 +501,7 @@ def draw_walk(
 
 def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: int, modality: str) -> HTML:
     """The true item's rank by x_t (S + 1,), filled up to ``step``, and by x-hat_0 (S,), open, on a log scale."""
-    width, height, left, bottom = 360, 360, 54, 44
+    width, height, left, bottom = 340, 330, 54, 44
     steps = max(len(predicted), 1)
 
     def put(step: float, rank: float) -> tuple[float, float]:

@@ -139,10 +139,10 @@ def test_usage_is_sorted_and_names_the_codes_in_use():
     figure = plot_usage({"run": {"id": np.array([1, 3, 0]), "text": np.array([0, 8, 0])}}, "Use")
     assert [trace.y.tolist() for trace in figure.data] == [[0.75, 0.25, 0], [1, 0, 0]]
     assert [title.text for title in figure.layout.annotations] == [
-        "run, ID: 2 of 3 codes in use",
-        "run, text: 1 of 3 codes in use",
+        "run, ID: 2 of 3 in use",
+        "run, text: 1 of 3 in use",
     ]
-    assert figure.layout.meta["alt"].endswith("run, text: 1 of 3 codes in use, the busiest has 100%.")
+    assert figure.layout.meta["alt"].endswith("run, text: 1 of 3 in use, the busiest has 100%.")
 
 
 def test_contents_stand_in_the_order_of_their_favourites():
@@ -193,7 +193,7 @@ def test_a_drawn_walk_keeps_the_shape_of_the_map():
     dots = [tuple(map(int, dot)) for dot in re.findall(r"M(\d+) (\d+)h0", svg)]
     (ax, ay), (bx, by), (cx, cy) = dots
     assert bx - ax == ay - by == cx - ax and cy == ay and bx == cx, "up is up, and both axes have one scale"
-    assert 'cx="250.0" cy="180.0" r="7"' in svg and f'cx="{bx:.1f}" cy="{by:.1f}" r="11"' in svg
+    assert 'cx="220.0" cy="165.0" r="7"' in svg and f'cx="{bx:.1f}" cy="{by:.1f}" r="11"' in svg
     assert 'aria-label="a &quot;map&quot;"' in svg and COLOURS["text"] in svg
 
 
