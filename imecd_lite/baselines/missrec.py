@@ -83,7 +83,10 @@ class MISSRec(SequentialRecommender):
     """
 
     NEEDS_FEATURES = True
-    REMARK = "from scratch, without pre-training; text and pictures from encoders of their own, not CLIP."
+    REMARK = (
+        "from scratch, without pre-training; text and pictures from encoders of their own, not CLIP, so that a cluster "
+        "holds the ones or the others (on the shop, no cluster both)."
+    )
     DEFAULTS: ClassVar = {"num_attention_heads": 4, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")
     CLUSTER_RATIO = 0.5  # clusters for each point; interest_ratio of the official props
