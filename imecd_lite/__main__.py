@@ -63,7 +63,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     diagnose = command(run_diagnose, "measure what each module of a trained IMECD does")
     compare = command(run_compare, "compare two systems, each over its seeds, with a paired interval")
     reproduce = command(
-        run_reproduce, "run a table or figure of the paper on any dataset, at most 30 epochs each unless told otherwise"
+        run_reproduce, "run a table or figure of the paper on any dataset, at most 60 epochs each unless told otherwise"
     )
     for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce):
         subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
@@ -196,7 +196,7 @@ def run_encode(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
-    from imecd_lite.runs import complete_run
+    from imecd_lite.runs import measure_run, train_run
 
     model_config, train_config = pick_configs(options)
     output, device = options.output, pick_device(options.device)
@@ -207,7 +207,8 @@ def run_train(options: argparse.Namespace) -> None:
         print(f"{options.model} with {sum(p.numel() for p in model.parameters()):,} parameters on {device}.")
 
     run = (options.model, model_config, train_config, dataset, features, output, device, options.resume)
-    results = complete_run(*run, on_model=announce, on_epoch=print_epoch)
+    history = train_run(*run, on_model=announce, on_epoch=print_epoch)
+    results = measure_run(output, history, dataset, features, device)
     for split in ("valid", "test"):
         print_measured(results[split], dataset, split)
     print(json.dumps(results["test"]["metrics"]))

@@ -24,10 +24,10 @@ from imecd_lite.evaluate import load_ranks, top_items
 from imecd_lite.files import read_json, read_tensors, write_atomically, write_rows, write_tensors
 from imecd_lite.plots import plot_sweeps
 from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
-from imecd_lite.runs import VARIANTS, complete_run, new_model, replace_known, tune
+from imecd_lite.runs import VARIANTS, measure_run, new_model, replace_known, train_run, tune
 
 METRICS = tuple(TITLES)
-EPOCHS = 30
+EPOCHS = 60
 """At most, for every system; early stopping ends most runs sooner."""
 TOP_FILE = "top.safetensors"
 
@@ -149,7 +149,8 @@ class Reproduction:
         if not folder.exists():
             self.adopt_trial(cell.system, info, folder)
         if not (self.is_done(cell) and read_json(folder / "config.json") == info):
-            complete_run(model, *configs, self.dataset, self.features, folder, self.device, resume=True)
+            history = train_run(model, *configs, self.dataset, self.features, folder, self.device, resume=True)
+            measure_run(folder, history, self.dataset, self.features, self.device)
         if not self.is_done(cell):
             trained = load_checkpoint(folder, self.dataset, self.features).to(self.device)
             top = top_items(trained, self.dataset, self.dataset.split("test"))

@@ -76,26 +76,15 @@ def train_run(
     return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
 
 
-def complete_run(
-    name: str,
-    model_config: IMECDConfig,
-    train_config: TrainConfig,
-    dataset: Dataset,
-    features: Features | None,
-    output: Path,
-    device: str = "cpu",
-    resume: bool = False,
-    on_model: Callable[[Recommender], None] | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+def measure_run(
+    output: Path, history: History, dataset: Dataset, features: Features | None, device: str = "cpu"
 ) -> dict:
-    """``train_run``, then each user's rank and the metrics of the best epoch, ranks_{split}.csv and metrics.json.
+    """Measure the best epoch of a run that ``train_run`` ended: ranks_{split}.csv, each user's, and metrics.json.
 
     Returns:
         What metrics.json says: "valid" and "test" (see ``evaluate.measure``), "best_epoch", "seconds" of training and
         "num_parameters".
     """
-    run = (name, model_config, train_config, dataset, features, output, device, resume)
-    history = train_run(*run, on_model=on_model, on_epoch=on_epoch)
     model, results = load_checkpoint(output, dataset, features).to(device), {}
     for split in ("valid", "test"):
         examples = dataset.split(split)

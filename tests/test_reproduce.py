@@ -109,7 +109,7 @@ def test_all_cells_have_the_settings_of_the_best_trial_and_seed_0_is_that_trial(
 
 def test_what_is_done_is_not_run_again_and_other_systems_stay_in_the_table(table2, monkeypatch):
     before = (table2 / "table2.csv").read_bytes()
-    monkeypatch.setattr(reproduce, "complete_run", None)
+    monkeypatch.setattr(reproduce, "measure_run", None)
     told = []
     reproduce.reproduce("table2", grid(table2, 2), 2, ("sasrec",), lambda *news: told.append(news[:2]))
     assert (table2 / "table2.csv").read_bytes() == before and told == [(1, 2), (2, 2)]

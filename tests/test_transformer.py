@@ -5,6 +5,7 @@
 import numpy as np
 import oracles
 import torch
+from torch_layers import encoder_layer
 
 from imecd_lite.transformer import PostNormBlock, TransformerBlock
 
@@ -74,19 +75,9 @@ def test_every_parameter_learns_but_the_bias_of_the_keys_which_softmax_cancels()
 def test_post_norm_block_is_that_of_torch():
     torch.manual_seed(0)
     block = PostNormBlock(D, A, 0.0).double()
-    theirs = torch.nn.TransformerEncoderLayer(D, A, 4 * D, 0.0, "gelu", batch_first=True, dtype=torch.float64)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    query, key_value = block.query, block.key_value
-    theirs.self_attn.in_proj_weight.data = torch.cat([query.weight, key_value.weight]).data
-    theirs.self_attn.in_proj_bias.data = torch.cat([query.bias, key_value.bias]).data
-    theirs.self_attn.out_proj, theirs.norm1, theirs.norm2 = (
-        block.attention_out,
-        block.attention_norm,
-        block.feed_forward_norm,
-    )
-    theirs.linear1, theirs.linear2 = block.feed_forward[0], block.feed_forward[2]
     hidden, mask = random_batch(padding=3.0)
-    expected = theirs(hidden, src_key_padding_mask=~mask)
+    expected = encoder_layer(block)(hidden, src_key_padding_mask=~mask)
     torch.testing.assert_close(block(hidden, mask), expected)
     torch.testing.assert_close(block(hidden, mask, last_only=True), expected[:, -1:])
