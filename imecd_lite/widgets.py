@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import html
+import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, NamedTuple
 
 import ipywidgets
@@ -57,6 +58,24 @@ class Panel(ipywidgets.VBox):
         controls = [one for child in self.children for one in (child, *getattr(child, "children", ()))]
         names = [control.description for control in controls if getattr(control, "description", "")]
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
+
+
+DRAWING = threading.RLock()
+
+
+def one_at_a_time(show: Callable) -> Callable:
+    """Let a callback that reads controls and draws run to its end before another one begins.
+
+    JupyterLab may serve two moves at once, in two threads: the slower of them, which began with old values, would
+    have the last word.
+    """
+
+    @wraps(show)
+    def alone(*arguments: object) -> None:
+        with DRAWING:
+            show(*arguments)
+
+    return alone
 
 
 def set_quietly(control: ipywidgets.Widget, show: Callable, **traits: int) -> None:
@@ -120,6 +139,7 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     bought = ipywidgets.IntSlider(length - 1, 1, length, description="bought", layout=WIDE)
     page = ipywidgets.HTML()
 
+    @one_at_a_time
     def show(_=None) -> None:
         view = view_shopper(model, dataset, shopper.value - 1, bought.value, top_k)
         parts = (view.history, view.shown, f"<p><b>{html.escape(view.news)}</b></p>", view.next_item)
@@ -206,6 +226,7 @@ def neighbour_explorer(
     item = ipywidgets.IntSlider(start, 1, dataset.num_items, description="item", layout=WIDE)
     page = ipywidgets.HTML()
 
+    @one_at_a_time
     def show(_=None) -> None:
         view = view_neighbours(spaces, dataset, groups[among.value][item.value - 1], truth, top_k)
         columns = "".join(
@@ -355,6 +376,7 @@ def gate_explorer(
 
     before = what_if(model) if model.experts else None
 
+    @one_at_a_time
     def show(_=None) -> None:
         chosen = (item.value, id_of.value, muted.value, shopper.value - 1)
         view = view_gates(model, dataset, *chosen, truth, top_k, before=before)
@@ -447,6 +469,7 @@ def gumbel_explorer(logits: torch.Tensor, modality: str = "id") -> Panel:
     draw = ipywidgets.IntSlider(1, 1, 50, description="draw", **wide)
     page = ipywidgets.HTML()
 
+    @one_at_a_time
     def show(_=None) -> None:
         page.value = view_gumbel(logits, temperature.value, noise.value, draw.value, modality)._repr_html_()
 
@@ -609,6 +632,7 @@ def code_explorer(
     gathered, changed = ipywidgets.HTML(), ipywidgets.HTML()
     state: dict[str, object] = {}
 
+    @one_at_a_time
     def show_code(user: int | None = None) -> None:
         view = view_code(dataset, *choices[space.value], code.value - 1, space.value, truth, latest=top_k)
         state["members"] = view.members.tolist()
@@ -617,6 +641,7 @@ def code_explorer(
         gathered.value = view._repr_html_()
         show_shopper()
 
+    @one_at_a_time
     def show_shopper(_=None) -> None:
         if not state["members"]:
             changed.value = "<p><b>Nobody chose this code: it is dead.</b></p>"
@@ -736,6 +761,7 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
     news, picture, near, predicted = (ipywidgets.HTML() for _ in range(4))  # apart: what stays is not drawn anew
     ipywidgets.jslink((play, "value"), (step, "value"))
 
+    @one_at_a_time
     def show(_=None) -> None:
         chosen, name = walk_of(shopper.value - 1, steps.value, seed.value), modality.value
         view = view_diffusion(dataset, tables, maps[name], chosen, step.value, name, top_k)
@@ -879,6 +905,7 @@ def ablation_explorer(
     news, curves = ipywidgets.HTML(), FigureWidget(plot_duel({"default": base.scores, "variant": []}, "A short duel"))
     words = ipywidgets.HTML()
 
+    @one_at_a_time
     def draw(scores: Sequence[float]) -> None:
         fresh = plot_duel({"default": base.scores, chosen.value: scores}, "A short duel")
         with curves.batch_update():
@@ -886,6 +913,7 @@ def ablation_explorer(
                 line.x, line.y, line.name = new.x, new.y, new.name
         words.value = in_words(fresh.layout.meta["alt"])
 
+    @one_at_a_time
     def show(_=None) -> None:
         run = runs.get(chosen.value)
         button.disabled = run is not None

@@ -2,6 +2,7 @@
 
 import html
 import math
+import threading
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tiny
 import torch
 
+from imecd_lite import widgets
 from imecd_lite.checkpoint import load_checkpoint
 from imecd_lite.codebooks import gumbel
 from imecd_lite.config import BUNDLED_DATA, TrainConfig
@@ -275,6 +277,30 @@ def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(plante
             control.value = number
             assert page.value.count("after the experts") == 2
     assert f"user {DATASET.num_users - 1}" in page.value
+
+
+def test_of_two_moves_served_at_once_the_later_has_the_last_word(monkeypatch):
+    item, _, muted, _, page = gate_explorer(MODEL, DATASET).children
+    view, begun = widgets.view_gates, threading.Event()
+
+    def slow_when_muted(*arguments, **options):
+        seen = view(*arguments, **options)
+        if arguments[4]:  # the earlier move
+            begun.set()
+            time.sleep(0.5)
+        return seen
+
+    monkeypatch.setattr(widgets, "view_gates", slow_when_muted)
+    earlier = threading.Thread(target=lambda: setattr(muted, "value", (1,)))
+    earlier.start()
+    assert begun.wait(10)
+    monkeypatch.setattr(widgets, "view_gates", view)
+    item.value = 3  # while the earlier move is still being drawn
+    earlier.join()
+    shown = page.value
+    muted.value = ()
+    muted.value = (1,)
+    assert shown == page.value, "it shows what the controls say"
 
 
 def test_markup_from_the_data_stays_text_in_the_gate_explorer(planted):

@@ -53,6 +53,7 @@ def test_heatmaps_are_drawn_and_the_explorer_swaps_ids_and_mutes_experts(open_no
     page.keyboard.press("ArrowRight")
     expect(row(explorer, "has the ID of").locator(".widget-readout")).to_have_text("870")
     expect(explorer).to_contain_text("text 1.00, picture 1.00")
+    assert len(alts(explorer)) == len(pictures)
 
     row(explorer, "shopper").locator(".noUi-handle").focus()
     page.keyboard.press("End")
