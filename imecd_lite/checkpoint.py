@@ -81,16 +81,16 @@ def describe(
     }
 
 
-def refuse_other_run(folder: Path, info: dict) -> None:
-    """Raise ``InputError`` where the run in ``folder`` was begun otherwise than ``info`` describes it.
+def refuse_other(where: Path, then: dict, info: dict) -> None:
+    """Raise ``InputError`` where the run in ``where``, described by ``then``, was begun otherwise than ``info`` says.
 
     How long it may last, ``epochs`` and ``patience``, is free to change.
     """
-    then, now = (run | run["model_config"] | run["train_config"] for run in (read_description(folder), info))
+    then, now = (run | run["model_config"] | run["train_config"] for run in (then, info))
     for name in sorted(set(now) - {"model_config", "train_config", "epochs", "patience"}):
         if then.get(name) != now[name]:
             raise InputError(
-                f"The run in {folder} was begun with {name} {then.get(name)!r}, not {now[name]!r}; resume with that."
+                f"The run in {where} was begun with {name} {then.get(name)!r}, not {now[name]!r}; resume with that."
             )
 
 

@@ -1,6 +1,6 @@
 """The paper's tables and figures on any dataset: grids of runs by one protocol (sections IV-B to IV-D)."""
 
-# U users, S seeds, K recommended
+# U users, S seeds
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from imecd_lite import paper
-from imecd_lite.checkpoint import MODELS, describe, load_checkpoint
+from imecd_lite.checkpoint import MODELS, describe, load_checkpoint, refuse_other
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import load_ranks, top_items
-from imecd_lite.files import read_json, read_tensors, write_atomically, write_rows, write_tensors
+from imecd_lite.files import read_json, write_atomically, write_rows
 from imecd_lite.plots import plot_sweeps
 from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
+from imecd_lite.results import FOLDER, Outcome, load_outcome, save_outcome
 from imecd_lite.runs import VARIANTS, measure_run, new_model, replace_known, train_run, tune
 
 METRICS = tuple(TITLES)
 EPOCHS = 60
 """At most, for every system; early stopping ends most runs sooner."""
-TOP_FILE = "top.safetensors"
 
 
 class System(NamedTuple):
@@ -95,7 +94,8 @@ class Reproduction:
 
     Args:
         dataset, features: what is learnt from.
-        output: folder for the tables, the runs (``runs/``) and the trials (``tuning/``).
+        output: folder for the tables, what is kept of the runs (``cells/``, see ``results``), the runs with their
+            weights (``runs/``, no longer needed when they are finished) and the trials (``tuning/``).
         trials: for each system, on the validation items with seed 0; the first has the published settings, and the
             best one's settings are those of all its cells.
         given: settings of either config that hold for every system.
@@ -140,21 +140,26 @@ class Reproduction:
         """Train and measure a cell unless that is done; an interrupted one goes on where it stopped.
 
         Raises:
-            InputError: its folder holds a run with other settings.
+            InputError: ``output`` holds this run with other settings.
         """
-        model, folder = SYSTEMS[cell.system].model, self.folder(cell)
+        model, folder, file = SYSTEMS[cell.system].model, self.folder(cell), self.file(cell)
         values = {**self.plain(cell).changes, "seed": cell.seed}
         configs = [replace_known(config, values) for config in self.settle(cell.system)]
         info = self.description(model, *configs)
+        if file.exists():
+            then = load_outcome(file).config
+            if then == info:
+                return
+            refuse_other(file, then, info)
         if not folder.exists():
             self.adopt_trial(cell.system, info, folder)
-        if not (self.is_done(cell) and read_json(folder / "config.json") == info):
-            history = train_run(model, *configs, self.dataset, self.features, folder, self.device, resume=True)
-            measure_run(folder, history, self.dataset, self.features, self.device)
-        if not self.is_done(cell):
+        history = train_run(model, *configs, self.dataset, self.features, folder, self.device, resume=True)
+        results = measure_run(folder, history, self.dataset, self.features, self.device)
+        ranks, top = load_ranks(folder / "ranks_test.csv").loc[self.dataset.user_ids].to_numpy(), None
+        if cell.seed == 0:
             trained = load_checkpoint(folder, self.dataset, self.features).to(self.device)
             top = top_items(trained, self.dataset, self.dataset.split("test"))
-            write_tensors(folder / TOP_FILE, {"items": torch.from_numpy(top)})
+        save_outcome(file, Outcome(ranks, top, results, info))
 
     def adopt_trial(self, system: str, info: dict, folder: Path) -> None:
         """Take over the trial that was the very run ``info`` describes, if there is one: seed 0 of a system is."""
@@ -172,14 +177,17 @@ class Reproduction:
         """Where a cell's run lies."""
         return self.output / "runs" / self.plain(cell).name
 
+    def file(self, cell: Cell) -> Path:
+        """What is kept of a cell's run."""
+        return self.output / FOLDER / f"{self.plain(cell).name}.safetensors"
+
     def is_done(self, cell: Cell) -> bool:
         """Whether a cell has been run to its end."""
-        files = ("metrics.json", *([TOP_FILE] if cell.seed == 0 else []))
-        return all((self.folder(cell) / file).exists() for file in files)
+        return self.file(cell).exists()
 
     def row(self, cell: Cell) -> dict[str, object]:
         """A finished cell's row: its labels, the seed, the test metrics, num_parameters, seconds of training."""
-        results = read_json(self.folder(cell) / "metrics.json")
+        results = load_outcome(self.file(cell)).results
         metrics = {name: results["test"]["metrics"][name] for name in METRICS}
         return cell.labels | {"seed": cell.seed} | metrics | {k: results[k] for k in ("num_parameters", "seconds")}
 
@@ -188,10 +196,6 @@ class Reproduction:
         values = {name: value for config in self.settle(system) for name, value in vars(config).items()}
         model, *_, tuned = SYSTEMS[system]
         return ", ".join(f"{name} {values[name]:g}" for name in (MODELS[model].TUNED if tuned is None else tuned))
-
-    def ranks(self, cell: Cell) -> np.ndarray:
-        """(U,) the rank of each user's test item in a finished cell, in the order of the dataset's users."""
-        return load_ranks(self.folder(cell) / "ranks_test.csv").loc[self.dataset.user_ids].to_numpy()
 
 
 def available(features: Features | None) -> tuple[str, ...]:
@@ -224,8 +228,7 @@ def reproduce(
     """Run the grid of a table or figure, or what is left of it, and write the result.
 
     ``<target>.csv`` has a row for each finished cell and is up to date after each. In the end come ``<target>.md``,
-    beside the paper's numbers, for tables ``<target>_users.safetensors`` (ranks by "model/seed", (U,), and for seed 0
-    the ten recommended, "model/top", (U, 10), in the order of the dataset's users), for figures ``<target>.html``.
+    beside the paper's numbers, and for figures ``<target>.html``.
 
     Args:
         target: one of ``TARGETS``.
@@ -259,24 +262,12 @@ def grouped_ranks(reproduction: Reproduction, cells: Sequence[Cell]) -> dict[tup
     """By the labels of the cells, in their order: the ranks of all seeds, (S, U)."""
     groups: dict[tuple, list[np.ndarray]] = {}
     for cell in cells:
-        groups.setdefault(tuple(cell.labels.values()), []).append(reproduction.ranks(cell))
+        groups.setdefault(tuple(cell.labels.values()), []).append(load_outcome(reproduction.file(cell)).ranks)
     return {labels: np.stack(ranks) for labels, ranks in groups.items()}
 
 
-def write_users(target: str, reproduction: Reproduction, cells: Sequence[Cell]) -> None:
-    """``<target>_users.safetensors``: each user's ranks and, for seed 0, what was recommended."""
-    integer = torch.int16 if reproduction.dataset.num_items < 2**15 else torch.int32
-    tensors = {}
-    for cell in cells:
-        name = cell.labels["model"]
-        tensors[f"{name}/{cell.seed}"] = torch.tensor(reproduction.ranks(cell), dtype=integer)
-        if cell.seed == 0:
-            tensors[f"{name}/top"] = read_tensors(reproduction.folder(cell) / TOP_FILE)[0]["items"].to(integer)
-    write_tensors(reproduction.output / f"{target}_users.safetensors", tensors)
-
-
 def write_table(target: str, reproduction: Reproduction, cells: Sequence[Cell]) -> Path:
-    """Table II or III as Markdown, and ``<target>_users.safetensors``; returns the former."""
+    """Table II or III as Markdown; returns the file."""
     ranks = {name: table for (name,), table in grouped_ranks(reproduction, cells).items()}
     protocol = tell_protocol(reproduction, cells)
     if target == "table2":
@@ -296,7 +287,6 @@ def write_table(target: str, reproduction: Reproduction, cells: Sequence[Cell]) 
         text = render_table2(rows, reproduction.dataset.path.name, protocol)
     else:
         text = render_table3(ranks, reproduction.dataset.path.name, protocol)
-    write_users(target, reproduction, cells)
     return write_text(reproduction.output / f"{target}.md", text)
 
 

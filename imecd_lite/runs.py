@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
-from imecd_lite.checkpoint import MODELS, build_model, describe, load_checkpoint, refuse_other_run
+from imecd_lite.checkpoint import MODELS, build_model, describe, load_checkpoint, read_description, refuse_other
 from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
@@ -71,7 +72,7 @@ def train_run(
         on_model(model)
     info = describe(name, model, train_config, dataset, features)
     if (output / "config.json").exists():
-        refuse_other_run(output, info)
+        refuse_other(output, read_description(output), info)
     write_json(output / "config.json", info)
     return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
 
@@ -136,7 +137,7 @@ def tune(
 
     Trial 1 has the settings given, the others change those of ``SPACE``. Each is a run in a folder of its own,
     ``output/trial-001`` and so on: what is finished is not run again, what was interrupted goes on where it stopped.
-    ``output/trials.csv`` has a row for each.
+    ``output/trials.csv`` has a row for each; where a trial's folder is gone, its row counts, if it has the settings.
 
     Returns:
         The rows, best first: trial, valid_ndcg@10, best_epoch, seconds and the settings.
@@ -147,19 +148,25 @@ def tune(
     if trials < 1:
         raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
     rows, tuned = [], MODELS[name].TUNED if tuned is None else tuned
+    kept = pd.read_csv(output / "trials.csv").to_dict("records") if (output / "trials.csv").exists() else []
     for trial in range(1, trials + 1):
         folder, settings = output / f"trial-{trial:03}", draw_settings(tuned, trial, train_config.seed)
         configs = [replace_known(config, settings) for config in (model_config, train_config)]
-        history = train_run(name, *configs, dataset, features, folder, device, resume=True)
-        best, values = history.rows[history.best_epoch - 1], vars(configs[0]) | vars(configs[1])
-        row = {
-            "trial": trial,
-            "valid_ndcg@10": best["valid_ndcg@10"],
-            "best_epoch": history.best_epoch,
-            "seconds": round(sum(row["seconds"] for row in history.rows), 1),
-        }
-        rows.append(row | {setting: values[setting] for setting in tuned})
-        write_rows(output / "trials.csv", rows)
+        values = vars(configs[0]) | vars(configs[1])
+        settings = {setting: values[setting] for setting in tuned}
+        known = [row for row in kept if row["trial"] == trial and settings.items() <= row.items()]
+        if known and not folder.exists():
+            rows.append(known[0])
+        else:
+            history = train_run(name, *configs, dataset, features, folder, device, resume=True)
+            row = {
+                "trial": trial,
+                "valid_ndcg@10": history.rows[history.best_epoch - 1]["valid_ndcg@10"],
+                "best_epoch": history.best_epoch,
+                "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+            }
+            rows.append(row | settings)
+            write_rows(output / "trials.csv", rows + kept[trial:])
         if on_trial:
             on_trial(rows[-1])
     return sorted(rows, key=lambda row: -row["valid_ndcg@10"])

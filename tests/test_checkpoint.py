@@ -19,7 +19,7 @@ from imecd_lite.checkpoint import (
     describe,
     load_checkpoint,
     read_description,
-    refuse_other_run,
+    refuse_other,
     save_checkpoint,
     save_weights,
 )
@@ -170,8 +170,8 @@ def test_unknown_and_impossible_settings_in_a_config_are_refused(saved):
 
 def test_a_run_is_gone_on_with_as_it_was_begun(saved):
     info = read_description(saved)
-    refuse_other_run(saved, info)
-    refuse_other_run(saved, info | {"train_config": info["train_config"] | {"epochs": 99, "patience": 99}})
+    refuse_other(saved, info, info)
+    refuse_other(saved, info, info | {"train_config": info["train_config"] | {"epochs": 99, "patience": 99}})
     for changes in (
         {"model": "popularity"},
         {"dataset": "other"},
@@ -180,7 +180,7 @@ def test_a_run_is_gone_on_with_as_it_was_begun(saved):
         {"train_config": info["train_config"] | {"seed": 7}},
     ):
         with pytest.raises(InputError, match=r"was begun with .* not .*; resume with that"):
-            refuse_other_run(saved, info | changes)
+            refuse_other(saved, info, info | changes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -4,6 +4,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,9 @@ from imecd_lite.checkpoint import MODELS, load_checkpoint
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks, top_items
-from imecd_lite.files import read_json, read_tensors
+from imecd_lite.files import read_json
 from imecd_lite.reproduce import SYSTEMS, TARGETS, Cell, Reproduction, available, cells_of
+from imecd_lite.results import load_outcomes
 
 DATASET = tiny.tiny_dataset()
 FEATURES = Features(**tiny.random_features(), fingerprint="made up")
@@ -81,16 +83,17 @@ def test_a_row_is_what_the_runs_model_scores(table2):
     rows = rows_of(table2 / "table2.csv")
     assert [(row["model"], row["seed"]) for row in rows] == [(name, seed) for name in FEW for seed in "01"]
     assert list(rows[0]) == ["model", "seed", *METRICS, "num_parameters", "seconds"]
-    users, _ = read_tensors(table2 / "table2_users.safetensors")
     for row in rows:
         folder = table2 / "runs" / f"{row['model']}-seed-{row['seed']}"
         model, split = load_checkpoint(folder, DATASET, FEATURES), DATASET.split("test")
         ranks = target_ranks(model, DATASET, split)
         assert [float(row[name]) for name in METRICS] == [metrics(ranks)[name] for name in METRICS]
-        assert users[f"{row['model']}/{row['seed']}"].tolist() == ranks.tolist()
+        outcome = load_outcomes(table2, row["model"])[int(row["seed"])]
+        assert outcome.ranks.tolist() == ranks.tolist()
         assert int(row["num_parameters"]) == sum(p.numel() for p in model.parameters())
+        assert (outcome.top is None) == (row["seed"] != "0")
         if row["seed"] == "0":
-            assert users[f"{row['model']}/top"].tolist() == top_items(model, DATASET, split).tolist()
+            assert outcome.top.tolist() == top_items(model, DATASET, split).tolist()
 
 
 def test_all_cells_have_the_settings_of_the_best_trial_and_seed_0_is_that_trial(table2, monkeypatch):
@@ -109,7 +112,8 @@ def test_all_cells_have_the_settings_of_the_best_trial_and_seed_0_is_that_trial(
 
 def test_what_is_done_is_not_run_again_and_other_systems_stay_in_the_table(table2, monkeypatch):
     before = (table2 / "table2.csv").read_bytes()
-    monkeypatch.setattr(reproduce, "measure_run", None)
+    for missing in ("train_run", "measure_run"):
+        monkeypatch.setattr(reproduce, missing, None)
     told = []
     reproduce.reproduce("table2", grid(table2, 2), 2, ("sasrec",), lambda *news: told.append(news[:2]))
     assert (table2 / "table2.csv").read_bytes() == before and told == [(1, 2), (2, 2)]
@@ -132,6 +136,20 @@ def test_a_grid_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(table2, tm
     reproduce.reproduce("table2", grid(tmp_path, 2), 2, FEW)
     assert rows_of(tmp_path / "table2.csv") == rows_of(table2 / "table2.csv")
     assert len([epoch for epoch in epochs if epoch != "killed"]) == 2 * 2 * 2 + 2 * 2, "an epoch was run twice"
+
+
+def test_a_table_needs_neither_the_runs_nor_the_trials_folders(table2, tmp_path, monkeypatch):
+    for name in ("cells", "tuning"):
+        shutil.copytree(
+            table2 / name, tmp_path / name, ignore=lambda _, files: [f for f in files if f.startswith("trial-")]
+        )
+    monkeypatch.setattr(reproduce, "train_run", None)
+    monkeypatch.setattr(runs, "train_run", None)
+    reproduce.reproduce("table2", grid(tmp_path, 2), 2, FEW)
+    for name in ("table2.csv", "table2.md"):
+        assert (tmp_path / name).read_bytes() == (table2 / name).read_bytes()
+    with pytest.raises(InputError, match="batch_size 32, not 16"):
+        reproduce.reproduce("table2", grid(tmp_path, 2, batch_size=16), 2, ("popularity",))
 
 
 def test_other_settings_are_refused_by_name(table2):
@@ -170,8 +188,6 @@ def test_table3_takes_one_part_away_at_a_time(tmp_path):
         assert {k: v for k, v in config.items() if full[k] != v} == runs.VARIANTS[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| w/o")] == list(configs)
-    users, _ = read_tensors(tmp_path / "table3_users.safetensors")
-    assert set(users) == {f"{name}/{kind}" for name in ("IMECD", *configs) for kind in ("0", "top")}
 
 
 def test_a_figure_sweeps_a_setting_and_shares_the_run_that_two_grids_have(tmp_path):

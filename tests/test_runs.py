@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -99,6 +100,22 @@ def test_trials_of_other_settings_are_refused_by_name(tmp_path):
     search(tmp_path, 1)
     with pytest.raises(InputError, match="batch_size 32, not 16"):
         search(tmp_path, 2, dataclasses.replace(TRAIN, batch_size=16))
+
+
+def test_a_trial_whose_folder_is_gone_counts_by_its_row_if_it_has_the_settings(tmp_path, monkeypatch):
+    rows = search(tmp_path, 2)
+    for folder in tmp_path.glob("trial-*"):
+        shutil.rmtree(folder)
+    asked, train_run = [], runs.train_run
+    monkeypatch.setattr(
+        runs, "train_run", lambda *given, **options: asked.append(given[5]) or train_run(*given, **options)
+    )
+    assert search(tmp_path, 2) == rows and not asked
+    searched = search(tmp_path, 2, dataclasses.replace(TRAIN, learning_rate=0.01))
+    assert [folder.name for folder in asked] == ["trial-001"], "trial 2 draws its own rate, the first has the one given"
+    assert {row["trial"]: row["learning_rate"] for row in searched}[1] == 0.01
+    with (tmp_path / "trials.csv").open() as file:
+        assert [row["trial"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
 def test_no_trials_are_refused(tmp_path):
