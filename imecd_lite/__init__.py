@@ -46,6 +46,7 @@ _MODULE_OF = {
     "diffusion_explorer": "widgets",
     "TrainingMonitor": "widgets",
     "ablation_explorer": "widgets",
+    "evaluation_explorer": "widgets",
 }
 
 __all__ = list(_MODULE_OF)

@@ -762,3 +762,214 @@ def stopping_with(scores: Sequence[float], patience: int, mistake: str = "") -> 
     if mistake == "whole":
         kept = list(scores).index(max(scores)) + 1
     return (kept - 1, last - 1) if mistake == "zero" else (kept, last)
+
+
+METRIC_MISTAKES = {
+    "hit": "H@K: an item at rank K is among the first K.",
+    "cut": "N@K: beyond rank K it is 0.",
+    "shift": "N@K divides by log2(rank + 1); the first place then counts 1.",
+    "nature": "N@K: the logarithm is to base 2.",
+    "swapped": "H@K comes first, then N@K.",
+}
+METRIC_CASES = [(rank, k) for rank in (1, 2, 3, 5, 6, 10, 11, 40) for k in (1, 5, 10)]
+
+
+def check_metrics(metrics: Callable[[int, int], tuple[float, float]]) -> Verdict:
+    """Does ``metrics(rank, k)`` give H@K and N@K of one user, whose true item is at that rank, from 1?"""
+    answers = []
+    for rank, k in METRIC_CASES:
+        stub = "return two numbers: H@K and N@K."
+        try:
+            read = read_answer(metrics(rank, k), (2,), "H@K and N@K", stub)
+        except ZeroDivisionError:
+            return Verdict(WRONG, f"at rank {rank} you divide by 0. {METRIC_MISTAKES['shift']}")
+        if isinstance(read, Verdict):
+            return read
+        answers.append(read.double())
+    read = torch.stack(answers)
+    for count in range(3):
+        for mistakes in combinations(METRIC_MISTAKES, count):
+            if close(read, metrics_with(mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, f"{len(METRIC_CASES)} cases; N@K is 1 at the first place and falls slowly.")
+                return Verdict(WRONG, " And ".join(METRIC_MISTAKES[mistake] for mistake in mistakes))
+    for (rank, k), answer, right in zip(METRIC_CASES, read, metrics_with(), strict=True):
+        if not close(answer, right):
+            said = ", ".join(f"{value:.3f}" for value in right.tolist())
+            return Verdict(WRONG, f"for rank {rank} and K = {k} it should be {said}; you say {tell(answer)}.")
+    raise AssertionError("one answer differs")
+
+
+def tell(numbers: torch.Tensor) -> str:
+    """Numbers to three places."""
+    return ", ".join(f"{value:.3f}" for value in numbers.tolist())
+
+
+def metrics_with(mistakes: tuple[str, ...] = ()) -> torch.Tensor:
+    """H@K and N@K in each of ``METRIC_CASES``, with mistakes of ``METRIC_MISTAKES`` made on purpose; (n, 2)."""
+    ranks, ks = torch.tensor(METRIC_CASES, dtype=torch.float64).T
+    hits = (ranks < ks if "hit" in mistakes else ranks <= ks).double()
+    logs = torch.log2(ranks + (2 if "shift" in mistakes else 1))
+    if "nature" in mistakes:
+        logs = logs * np.log(2)
+    gains = (1.0 if "cut" in mistakes else (ranks <= ks).double()) / logs
+    return torch.stack([gains, hits] if "swapped" in mistakes else [hits, gains], dim=1)
+
+
+RANK_MISTAKES = {
+    "ties": "a tie counts against the model: whatever scores as high as the true item stands before it.",
+    "row": "item i is in place i - 1 of the scores.",
+    "zero": "ranks count from 1: the best item has rank 1.",
+    "worst": "you counted the items that score less; the rank counts those that score more.",
+}
+
+
+def check_rank(rank: Callable[[torch.Tensor, int], int]) -> Verdict:
+    """Does ``rank(scores, target)`` give the rank of item ``target``, 1 ... I, by scores (I,), ties against it?"""
+    answers = []
+    for scores, target in made_rankings():
+        stub = "return one number: how many items score at least as high as the true one."
+        read = read_answer(rank(scores.clone(), target), (), "one rank", stub)
+        if isinstance(read, Verdict):
+            return read
+        answers.append(int(read))
+    for count in range(3):
+        for mistakes in combinations(RANK_MISTAKES, count):
+            if answers == ranks_with(mistakes):
+                if not mistakes:
+                    return Verdict(RIGHT, "and a model that scores everything alike gets the last rank, not the first.")
+                return Verdict(WRONG, " And ".join(RANK_MISTAKES[mistake] for mistake in mistakes))
+    bounds = zip(ranks_with(("ties",)), answers, ranks_with(), strict=True)
+    if all(low <= answer <= high for low, answer, high in bounds):
+        return Verdict(WRONG, RANK_MISTAKES["ties"])
+    case = next(n for n, pair in enumerate(zip(answers, ranks_with(), strict=True)) if pair[0] != pair[1])
+    scores, target = made_rankings()[case]
+    return Verdict(
+        WRONG, f"for scores {tell(scores)} and item {target} it should be {ranks_with()[case]}, not {answers[case]}."
+    )
+
+
+def made_rankings() -> list[tuple[torch.Tensor, int]]:
+    """Scores (I,) and true items on which every mistake shows; in the last, all score alike."""
+    return [
+        (torch.tensor([0.3, 0.9, 0.1, 0.7, 0.2]), 4),
+        (torch.tensor([0.3, 0.9, 0.1, 0.7, 0.2]), 1),
+        (torch.tensor([0.5, 0.8, 0.5, 0.6, 0.5, 0.4]), 3),
+        (torch.full((7,), 2.0), 2),
+    ]
+
+
+def ranks_with(mistakes: tuple[str, ...] = ()) -> list[int]:
+    """The rank in each of ``made_rankings``, with mistakes of ``RANK_MISTAKES`` made on purpose."""
+    ranks = []
+    for scores, target in made_rankings():
+        true = scores[target if "row" in mistakes else target - 1]
+        worse = "worst" in mistakes
+        before = (scores < true if worse else scores > true).sum()
+        equal = (scores == true).sum() if "ties" not in mistakes else 1
+        ranks.append(int(before + equal) - ("zero" in mistakes))
+    return ranks
+
+
+SAMPLING_MISTAKES = {
+    "itself": "of I items, one is the true one: the others are I - 1.",
+    "one": "you count who stands before it; the rank is one more.",
+    "all": "rank - 1 items stand before it, not rank.",
+    "absolute": "only a share of those before it is drawn: num_negatives of I - 1.",
+}
+SAMPLING_CASES = ((1, 1200, 99), (12, 1200, 99), (100, 1200, 99), (600, 1200, 19), (31, 50, 49))
+
+
+def check_sampling(expected: Callable[[int, int, int], float]) -> Verdict:
+    """Does ``expected(rank, num_items, num_negatives)`` give the mean rank among the true item and random others?"""
+    answers = []
+    for case in SAMPLING_CASES:
+        stub = "return one number: 1 + how many of the items before it are drawn, on average."
+        read = read_answer(expected(*case), (), "one number", stub)
+        if isinstance(read, Verdict):
+            return read
+        answers.append(read.double())
+    read = torch.stack(answers)
+    for count in range(3):
+        for mistakes in combinations(SAMPLING_MISTAKES, count):
+            if close(read, sampling_with(mistakes)):
+                if not mistakes:
+                    return Verdict(RIGHT, "and from rank 1 nobody can fall, whatever is drawn.")
+                return Verdict(WRONG, " And ".join(SAMPLING_MISTAKES[mistake] for mistake in mistakes))
+    for case, answer, right in zip(SAMPLING_CASES, read.tolist(), sampling_with().tolist(), strict=True):
+        if not np.isclose(answer, right):
+            rank, items, negatives = case
+            said = f"rank {rank} of {items:,} and {negatives} random items"
+            return Verdict(WRONG, f"for {said} it should be {right:.2f}; you say {answer:.2f}.")
+    raise AssertionError("one answer differs")
+
+
+def sampling_with(mistakes: tuple[str, ...] = ()) -> torch.Tensor:
+    """The mean rank in each of ``SAMPLING_CASES``, with mistakes of ``SAMPLING_MISTAKES`` made on purpose."""
+    ranks, items, negatives = torch.tensor(SAMPLING_CASES, dtype=torch.float64).T
+    before = ranks if "all" in mistakes else ranks - 1
+    share = negatives / (items if "itself" in mistakes else items - 1)
+    if "absolute" in mistakes:
+        share = torch.ones_like(share)
+    return before * share + (0 if "one" in mistakes else 1)
+
+
+INTERVAL_MISTAKES = {
+    "unpaired": "you drew shoppers for each system on its own; draw them once, and take both values of each.",
+    "users": "that is the spread of the shoppers; the interval is of their mean: resample, take means, then quantiles.",
+    "sign": "it is first minus second; yours is the other way round.",
+    "first": "that is the interval of the first system alone; it is the difference that is asked for.",
+    "level": "95% leaves 2.5% on either side; your quantiles leave 5%.",
+}
+
+
+def check_interval(
+    interval: Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[float, float]],
+) -> Verdict:
+    """Does ``interval(first, second, rng)`` give the 95% paired bootstrap interval of the difference of two means?
+
+    First and second are a metric of each user, (U,), the users in one order.
+    """
+    first, second = made_values()
+    stub = "return two numbers: the 2.5% and the 97.5% quantile of the resampled mean differences."
+    answer = interval(first.copy(), second.copy(), np.random.default_rng(0))
+    read = read_answer(answer, (2,), "the lower and the upper end", stub)
+    if isinstance(read, Verdict):
+        return read
+    low, high = read.tolist()
+    if low > high:
+        return Verdict(WRONG, "the lower end comes first.")
+    right = interval_with()
+    others = {mistake: interval_with(mistake) for mistake in ("", *INTERVAL_MISTAKES)}
+    nearest = min(others, key=lambda mistake: np.abs(np.subtract(others[mistake], (low, high))).max())
+    near, far = others[nearest]
+    if np.allclose((low, high), (near, far), atol=0.1 * (far - near)):
+        if not nearest:
+            return Verdict(RIGHT, f"{low:+.3f} to {high:+.3f}: pairing takes the ease of a shopper out.")
+        return Verdict(WRONG, INTERVAL_MISTAKES[nearest])
+    return Verdict(WRONG, f"you say {low:+.3f} to {high:+.3f}; it should be about {right[0]:+.3f} to {right[1]:+.3f}.")
+
+
+def made_values() -> tuple[np.ndarray, np.ndarray]:
+    """Two systems (U,) that find the same users easy; on them every mistake of ``check_interval`` shows."""
+    rng = np.random.default_rng(0)
+    ease = rng.uniform(0, 1, 400)
+    return ease + rng.normal(0.06, 0.12, 400), ease
+
+
+def interval_with(mistake: str = "") -> tuple[float, float]:
+    """The interval of ``made_values``, by the normal approximation, with a mistake made on purpose."""
+    first, second = made_values()
+    difference, root = first - second, len(first) ** 0.5
+    centre, error = difference.mean(), difference.std() / root
+    if mistake == "unpaired":
+        error = np.hypot(first.std(), second.std()) / root
+    elif mistake == "users":
+        low, high = np.quantile(difference, (0.025, 0.975))
+        return float(low), float(high)
+    elif mistake == "sign":
+        centre = -centre
+    elif mistake == "first":
+        centre, error = first.mean(), first.std() / root
+    reach = (1.645 if mistake == "level" else 1.96) * error
+    return float(centre - reach), float(centre + reach)

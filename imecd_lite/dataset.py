@@ -104,6 +104,12 @@ class Dataset:
         """(U,) int64: where each history starts in ``flat``."""
         return np.cumsum(self.lengths) - self.lengths
 
+    @cached_property
+    def train_counts(self) -> np.ndarray:
+        """(I + 1,) int64: how often each item was bought, the two held-out items of each user left out."""
+        bought = np.concatenate([sequence[:-2] for sequence in self.sequences])
+        return np.bincount(bought, minlength=self.num_items + 1)
+
     def statistics(self) -> dict[str, float]:
         """The row of Table I: users, items, interactions, avg_length."""
         total = int(self.lengths.sum())

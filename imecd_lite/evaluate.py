@@ -1,4 +1,4 @@
-"""Full-catalogue ranking: target ranks -> H@K, N@K (section IV-A2), intervals over users, coverage."""
+"""Full-catalogue ranking: target ranks -> H@K, N@K (section IV-A2), intervals over users, coverage and overlap."""
 
 # B batch, I items, U users, K cut-off, R resamples
 
@@ -174,6 +174,41 @@ def measure(ranks: np.ndarray) -> dict[str, dict]:
 def coverage(top: np.ndarray, num_items: int) -> float:
     """The share of the catalogue that is recommended to anybody; ``top`` (U, K) holds item indices."""
     return len(np.unique(top)) / num_items
+
+
+def popularity_percentiles(counts: np.ndarray) -> np.ndarray:
+    """(I + 1,) for each item, the share of the catalogue that was bought less often, ties by half; NaN for padding.
+
+    The mean over the catalogue is 0.5: recommending without regard to popularity.
+
+    Args:
+        counts: (I + 1,) purchases, ``dataset.train_counts``.
+    """
+    ranks = pd.Series(counts[1:]).rank().to_numpy()  # (I,) from 1, ties share their mean
+    return np.concatenate([[np.nan], (ranks - 0.5) / len(ranks)])
+
+
+def list_overlap(top: np.ndarray) -> float:
+    """The share of their K items that two users, drawn at random, have in common; ``top`` (U, K). 0 for one user."""
+    users, k = top.shape
+    shared = np.bincount(top.ravel()).astype(float)  # by item: how many users it is recommended to
+    return float((shared * (shared - 1)).sum() / (k * users * (users - 1))) if users > 1 else 0.0
+
+
+def sampled_ranks(ranks: np.ndarray, num_items: int, num_negatives: int, seed: int = 0) -> np.ndarray:
+    """The ranks (U,) that a sampled evaluation would find: the true item against random others instead of all.
+
+    Of the I - 1 other items, rank - 1 stand before the true one; how many of these are among ``num_negatives`` drawn
+    without replacement is hypergeometric, so no model is asked again.
+
+    Args:
+        ranks: (U,) among the whole catalogue.
+        num_items: I.
+        num_negatives: from 0 to I - 1, which changes nothing.
+    """
+    if not 0 <= num_negatives < num_items:
+        raise ValueError(f"num_negatives must be from 0 to {num_items - 1}, got {num_negatives}")
+    return 1 + np.random.default_rng(seed).hypergeometric(ranks - 1, num_items - ranks, num_negatives)
 
 
 def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) -> None:

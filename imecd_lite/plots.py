@@ -766,7 +766,95 @@ def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axi
     figure.update_yaxes(range=[len(names) - 0.5, -0.7], automargin=True)  # the first on top, room for its number
     said = (f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in systems.items())
     figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
-    return figure.update_layout(height=320)
+    return figure.update_layout(height=max(320, 110 + 36 * len(names)))
+
+
+def plot_differences(differences: dict[str, tuple[float, float, float]], title: str, axis: str) -> go.Figure:
+    """A dot with its interval for each difference, one below the other, and a line at 0; hollow where it holds 0.
+
+    Args:
+        differences: by name, (value, low, high).
+        axis: what the values are.
+    """
+    names, values = list(differences), np.array(list(differences.values()))  # (n, 3)
+    holds = (values[:, 1] <= 0) & (values[:, 2] >= 0)
+    trace = go.Scatter(
+        x=values[:, 0].round(4),
+        y=[html.escape(name) for name in names],
+        mode="markers",
+        marker={"size": 11, "color": "#222222", "symbol": ["circle-open" if one else "circle" for one in holds]},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": (values[:, 2] - values[:, 0]).round(4),
+            "arrayminus": (values[:, 0] - values[:, 1]).round(4),
+            "thickness": 2,
+        },
+        hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+    )
+    figure = go.Figure(trace).update_xaxes(title=axis, title_standoff=6).add_vline(0, line={"dash": "dot", "width": 1})
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], automargin=True, tickfont_size=13)
+    said = (f"{name} {value:+.3f} ({low:+.3f} to {high:+.3f})" for name, (value, low, high) in differences.items())
+    figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
+    return figure.update_layout(height=140 + 30 * len(names), margin_b=60)
+
+
+LINES = ("#222222", "#e69f00", "#56b4e9", "#cc79a7", "#7a3b69", "#999999")
+"""Colours of systems, none of them a modality's; with the markers below told apart by everybody."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+
+
+def plot_sampling(curves: dict[str, Sequence[float]], counts: Sequence[int], title: str, axis: str) -> go.Figure:
+    """A metric of a few systems, at most six, by how many random items the true one is ranked against.
+
+    Args:
+        curves: by system, a value for each of ``counts``.
+        counts: of random items, ascending.
+        axis: what the values are.
+    """
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=list(counts),
+                y=np.round(curve, 4),
+                mode="lines+markers",
+                name=html.escape(name),
+                line={"color": colour, "width": 2},
+                marker={"symbol": symbol, "size": 9},
+                hovertemplate="%{x}: %{y:.3f}<extra>" + html.escape(name) + "</extra>",
+            )
+            for (name, curve), colour, symbol in zip(curves.items(), LINES, SYMBOLS, strict=False)
+        ]
+    )
+    figure.update_xaxes(title="random items beside the true one", type="log", tickvals=list(counts), title_standoff=6)
+    figure.update_yaxes(title=axis, rangemode="tozero")
+    said = (f"{name}: {', '.join(f'{value:.3f}' for value in curve)}" for name, curve in curves.items())
+    heard = f"{title} {axis} against {', '.join(f'{count:,}' for count in counts)} items. {'; '.join(said)}."
+    figure = finish(figure.update_layout(title=title), heard)
+    return figure.update_layout(margin={"l": 70, "b": 60}, legend_y=-0.25)
+
+
+def system_bars(values: dict[str, float], best: float, marked: Sequence[str]) -> HTML:
+    """A bar for each system, one below the other, the length against ``best``; those ``marked`` stand out.
+
+    Args:
+        values: by system.
+        best: the value of a bar as wide as there is room.
+        marked: the systems that are compared; the others are pale.
+    """
+    lines = "".join(
+        f'<div style="display:flex;align-items:center;gap:8px;height:19px;font-size:13px;'
+        f'{"font-weight:600" if name in marked else "opacity:.7"}">'
+        f'<span style="width:210px;text-align:right">{html.escape(name)}</span>'
+        '<span style="flex:1;height:12px;background:#88888822">'
+        f'<span style="display:block;height:12px;width:{value / best if best else 0:.1%};'
+        f"background:{'#222222' if name == marked[0] else '#cc79a7' if name in marked else '#999999'};"
+        'outline:1px solid #88888866"></span></span>'
+        f'<span style="width:48px;font-variant-numeric:tabular-nums">{value:.3f}</span></div>'
+        for name, value in values.items()
+    )
+    said = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+    return HTML(f'<div role="img" aria-label="{html.escape(said, quote=True)}" style="max-width:720px">{lines}</div>')
 
 
 def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:

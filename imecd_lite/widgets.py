@@ -24,7 +24,7 @@ from imecd_lite.counterfactual import WhatIf, scores_before_last, what_if, with_
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.evaluate import ndcg, paired_bootstrap
+from imecd_lite.evaluate import ndcg, paired_bootstrap, user_values
 from imecd_lite.model import IMECD, LossOutput, Recommender
 from imecd_lite.plots import (
     COLOURS,
@@ -38,8 +38,10 @@ from imecd_lite.plots import (
     plot_duel,
     plot_training,
     share_bars,
+    system_bars,
 )
 from imecd_lite.recommend import score_history
+from imecd_lite.results import Outcome
 from imecd_lite.shelf import Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
 from imecd_lite.walks import Walk, walk
@@ -943,3 +945,130 @@ def ablation_explorer(
     button.on_click(train_it)
     show()
     return Panel([chosen, button, news, curves, words])
+
+
+class ComparisonView(NamedTuple):
+    """Two systems on a group of shoppers, among all the systems."""
+
+    means: dict[str, float]  # by system, the mean over seeds and shoppers, best first
+    news: str  # by how much the first is above the second, with the paired interval
+    users: np.ndarray  # the shoppers of the group, those first whom the first system serves better
+    differences: np.ndarray  # (U,) of each shopper, first minus second, over the seeds
+
+
+def view_comparison(
+    systems: dict[str, Sequence[Outcome]], rows: np.ndarray, metric: str, first: str, second: str
+) -> ComparisonView:
+    """Compare two of ``systems`` on the shoppers ``rows``.
+
+    Args:
+        systems: by title, the seeds of each.
+        rows: (U,) bool, at least one of them true.
+        metric: such as "ndcg@10".
+    """
+    ranks = {name: np.stack([seed.ranks for seed in seeds])[:, rows] for name, seeds in systems.items()}
+    means = {name: float(user_values(table, metric).mean()) for name, table in ranks.items()}
+    values = [user_values(ranks[name], metric).mean(axis=0) for name in (first, second)]  # of the group
+    differences = np.zeros(len(rows))
+    differences[rows] = values[0] - values[1]
+    users = np.flatnonzero(rows)
+    low, high = paired_bootstrap(ranks[first], ranks[second], metric)
+    verdict = "which holds 0: these shoppers can’t tell the two apart" if low <= 0 <= high else "which excludes 0"
+    name = metric.replace("hit", "H").replace("ndcg", "N")
+    news = (
+        f"{name} of {first}: {means[first]:.3f}, of {second}: {means[second]:.3f}. Difference "
+        f"{means[first] - means[second]:+.3f}, 95% interval {low:+.3f} to {high:+.3f} over {len(users):,} shoppers, "
+        f"{verdict}."
+    )
+    means = dict(sorted(means.items(), key=lambda system: -system[1]))
+    return ComparisonView(means, news, users[np.argsort(-differences[users], kind="stable")], differences)
+
+
+class CaseView(NamedTuple):
+    """A shopper behind a difference: what two systems, their first seeds, recommended to her."""
+
+    news: str
+    history: Shelf
+    lists: dict[str, Shelf]  # by system
+    target: Shelf
+
+    def __repr__(self) -> str:
+        return "\n".join((self.news, *map(repr, (self.history, self.target, *self.lists.values()))))
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        bought = self.history._repr_html_() + self.target._repr_html_()
+        lists = "".join(shelf._repr_html_() for shelf in self.lists.values())
+        row = f'<div style="display:flex;flex-wrap:wrap;gap:24px">{bought}</div>'
+        return f"<p><b>{html.escape(self.news)}</b></p>{row}{lists}"
+
+
+def view_case(
+    systems: dict[str, Sequence[Outcome]], dataset: Dataset, user: int, first: str, second: str, top_k: int = 8
+) -> CaseView:
+    """What two systems make of shopper number ``user``; ``top_k`` items are shown, what she did buy is framed."""
+    name, sequence, target = dataset.user_ids[user], dataset.sequences[user], int(dataset.sequences[user][-1])
+    ranks = {system: int(systems[system][0].ranks[user]) for system in (first, second)}
+    told = " and ".join(f"at rank {rank:,} by {system}" for system, rank in ranks.items())
+    lists = {}
+    for system in ranks:
+        shown = systems[system][0].top[user, :top_k].tolist()
+        notes = ["she has it" if item in sequence[:-1] else "" for item in shown]
+        lists[system] = make_shelf(dataset, shown, f"{system} shows her", notes, target)
+    return CaseView(
+        f"What {name} bought last is {told}, of {dataset.num_items:,}.",
+        make_shelf(dataset, sequence[:-1][-(top_k - 2) :], f"What {name} had bought, the latest on the right"),
+        lists,
+        make_shelf(dataset, [target], "What she bought last"),
+    )
+
+
+def evaluation_explorer(
+    systems: dict[str, Sequence[Outcome]],
+    dataset: Dataset,
+    slices: dict[str, np.ndarray],
+    first: str,
+    second: str,
+    top_k: int = 8,
+) -> Panel:
+    """Choose metric, K, two systems and a group of shoppers; see all systems on it, and who is behind a difference.
+
+    Args:
+        systems: by title, the outcomes of all seeds on the test items, from 0.
+        slices: from ``user_slices`` of the test split.
+        first, second: the two that are compared at first.
+        top_k: recommendations shown.
+    """
+    look = {"layout": WIDE, "style": LABELLED}
+    metric = ipywidgets.Dropdown(options=[("N@K", "ndcg"), ("H@K", "hit")], description="metric", style=LABELLED)
+    k = ipywidgets.IntSlider(10, 1, 50, description="K", **look)
+    names = list(systems)
+    left = ipywidgets.Dropdown(options=names, value=first, description="first", style=LABELLED)
+    right = ipywidgets.Dropdown(options=names, value=second, description="second", style=LABELLED)
+    group = ipywidgets.Dropdown(options=list(slices), description="shoppers", style=LABELLED)
+    case = ipywidgets.IntSlider(1, 1, 1, description="case", **look)
+    table, page = ipywidgets.HTML(), ipywidgets.HTML()
+    state: dict[str, ComparisonView] = {}
+
+    @one_at_a_time
+    def show(_=None) -> None:
+        chosen = (left.value, right.value)
+        view = view_comparison(systems, slices[group.value], f"{metric.value}@{k.value}", *chosen)
+        state["view"] = view
+        set_quietly(case, show_case, max=len(view.users), value=1)
+        bars = system_bars(view.means, max(view.means.values()), chosen)
+        table.value = f"{bars.data}<p><b>{html.escape(view.news)}</b></p>"
+        show_case()
+
+    @one_at_a_time
+    def show_case(_=None) -> None:
+        view, chosen = state["view"], (left.value, right.value)
+        user = int(view.users[case.value - 1])
+        difference = f"Case {case.value:,} of {len(view.users):,}: difference {view.differences[user]:+.3f}."
+        page.value = f"<p>{difference}</p>{view_case(systems, dataset, user, *chosen, top_k)._repr_html_()}"
+
+    for control in (metric, k, left, right, group):
+        control.observe(show, "value")
+    case.observe(show_case, "value")
+    show()
+    return Panel([metric, k, left, right, group, table, case, page])

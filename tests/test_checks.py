@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import oracles
 import pytest
+import scipy.stats
 import tiny
 import torch
 
@@ -14,10 +15,14 @@ from imecd_lite.checks import (
     CROSS_ENTROPY_MISTAKES,
     GATE_MISTAKES,
     GUMBEL_MISTAKES,
+    INTERVAL_MISTAKES,
     LAMBDAS,
+    METRIC_MISTAKES,
     NEAREST_MISTAKES,
     NOISE_MISTAKES,
+    RANK_MISTAKES,
     RIGHT,
+    SAMPLING_MISTAKES,
     SCORE_MISTAKES,
     STEP_MISTAKES,
     STOPPING_CASES,
@@ -31,9 +36,13 @@ from imecd_lite.checks import (
     check_em,
     check_gates,
     check_gumbel_softmax,
+    check_interval,
+    check_metrics,
     check_nearest,
     check_perplexity,
     check_pooling,
+    check_rank,
+    check_sampling,
     check_scores,
     check_snr,
     check_step,
@@ -46,8 +55,11 @@ from imecd_lite.checks import (
     made_scores,
     made_terms,
     made_vectors,
+    metrics_with,
     nearest_with,
     noised_with,
+    ranks_with,
+    sampling_with,
     scores_with,
     stepped_with,
     stopping_with,
@@ -569,3 +581,118 @@ def test_the_curves_of_the_check_are_stopped_as_training_stops():
 )
 def test_other_wrong_stops(wrong, message):
     assert_wrong(check_stopping(wrong), message)
+
+
+def by_hand(rank, k):
+    return (1.0, 1 / math.log2(rank + 1)) if rank <= k else (0.0, 0.0)
+
+
+def pessimist(scores, target):
+    return sum(float(score) >= float(scores[target - 1]) for score in scores)
+
+
+def mean_rank(rank, num_items, num_negatives):
+    """By the definition of the hypergeometric distribution."""
+    drawn = scipy.stats.hypergeom(num_items - 1, rank - 1, num_negatives)
+    return 1 + sum(count * drawn.pmf(count) for count in range(num_negatives + 1))
+
+
+def resampled(first, second, rng):
+    means = [(first - second)[rng.integers(len(first), size=len(first))].mean() for _ in range(1000)]
+    return np.quantile(means, (0.025, 0.975))
+
+
+EVALUATION_CHECKS = {
+    "metrics": (check_metrics, by_hand),
+    "rank": (check_rank, pessimist),
+    "sampling": (check_sampling, mean_rank),
+    "interval": (check_interval, resampled),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATION_CHECKS)
+def test_evaluation_s_exercises_accept_the_right_answer_and_tell_the_stub_what_to_do(name):
+    check, right = EVALUATION_CHECKS[name]
+    assert check(right).passed, check(right)
+    verdict = check(lambda *_: None)
+    assert verdict.state == TO_DO and verdict.message
+
+
+def answers_in_turn(values):
+    """A function that gives one of ``values`` after the other, whatever it is asked."""
+    turn = iter(values)
+    return lambda *_: next(turn)
+
+
+@pytest.mark.parametrize("mistake", METRIC_MISTAKES)
+def test_each_mistake_of_the_metrics_has_its_message(mistake):
+    verdict = check_metrics(answers_in_turn(metrics_with((mistake,))))
+    assert verdict.state == WRONG and verdict.message == METRIC_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize("mistake", RANK_MISTAKES)
+def test_each_mistake_of_the_rank_has_its_message(mistake):
+    verdict = check_rank(answers_in_turn(ranks_with((mistake,))))
+    assert verdict.state == WRONG and verdict.message == RANK_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize("mistake", SAMPLING_MISTAKES)
+def test_each_mistake_of_sampling_has_its_message(mistake):
+    verdict = check_sampling(answers_in_turn(sampling_with((mistake,))))
+    assert verdict.state == WRONG and verdict.message == SAMPLING_MISTAKES[mistake]
+
+
+def test_the_made_cases_tell_two_mistakes_apart():
+    verdict = check_metrics(answers_in_turn(metrics_with(("hit", "nature"))))
+    assert verdict.message == f"{METRIC_MISTAKES['hit']} And {METRIC_MISTAKES['nature']}"
+    verdict = check_rank(answers_in_turn(ranks_with(("ties", "zero"))))
+    assert verdict.message == f"{RANK_MISTAKES['ties']} And {RANK_MISTAKES['zero']}"
+    verdict = check_sampling(answers_in_turn(sampling_with(("itself", "one"))))
+    assert verdict.message == f"{SAMPLING_MISTAKES['itself']} And {SAMPLING_MISTAKES['one']}"
+
+
+def bootstrap(draw, quantiles=(0.025, 0.975)):
+    """An interval whose resampled number is what ``draw(first, second, rng)`` gives."""
+    return lambda first, second, rng: np.quantile([draw(first, second, rng) for _ in range(1000)], quantiles)
+
+
+def drawn(values, rng):
+    return values[rng.integers(len(values), size=len(values))]
+
+
+WRONG_INTERVALS = {
+    "unpaired": bootstrap(lambda first, second, rng: drawn(first, rng).mean() - drawn(second, rng).mean()),
+    "users": lambda first, second, rng: np.quantile(first - second, (0.025, 0.975)),
+    "sign": bootstrap(lambda first, second, rng: drawn(second - first, rng).mean()),
+    "first": bootstrap(lambda first, second, rng: drawn(first, rng).mean()),
+    "level": bootstrap(lambda first, second, rng: drawn(first - second, rng).mean(), (0.05, 0.95)),
+}
+
+
+@pytest.mark.parametrize("mistake", INTERVAL_MISTAKES)
+def test_each_mistake_of_the_interval_has_its_message(mistake):
+    verdict = check_interval(WRONG_INTERVALS[mistake])
+    assert verdict.state == WRONG and verdict.message == INTERVAL_MISTAKES[mistake]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (check_metrics(lambda rank, k: (rank <= k, 1 / math.log2(rank))), "at rank 1 you divide by 0"),
+        (
+            check_metrics(lambda rank, k: (1.0, 0.0)),
+            "for rank 1 and K = 1 it should be 1.000, 1.000; you say 1.000, 0.0",
+        ),
+        (check_metrics(lambda rank, k: 1.0), r"the shape is \(\); it should be \(2,\), H@K and N@K"),
+        (check_rank(lambda s, t: s.argsort(descending=True, stable=True).tolist().index(t - 1) + 1), "a tie counts"),
+        (check_rank(lambda scores, target: 5), r"for scores 0.300, 0.900.* and item 4 it should be 2, not 5"),
+        (
+            check_sampling(lambda rank, items, negatives: 7.0),
+            "rank 1 of 1,200 and 99 random items it should be 1.00",
+        ),
+        (check_interval(lambda first, second, rng: (0.1, 0.0)), "the lower end comes first"),
+        (check_interval(lambda first, second, rng: (0.5, 0.6)), r"you say \+0.500 to \+0.600; it should be about"),
+    ],
+)
+def test_other_wrong_evaluations(verdict, message):
+    assert_wrong(verdict, message)

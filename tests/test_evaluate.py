@@ -1,5 +1,6 @@
 """Ranks and metrics: against torchmetrics, by hand, and against what a metric must not do."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from imecd_lite.evaluate import (
     bootstrap_interval,
     compare_runs,
     coverage,
+    list_overlap,
     metrics,
     ndcg,
     paired_bootstrap,
+    popularity_percentiles,
+    sampled_ranks,
     save_ranks,
     target_ranks,
     top_items,
@@ -236,3 +240,38 @@ def test_the_interval_of_seeds_is_that_of_each_users_mean():
     rng = np.random.default_rng(0)
     draws = [difference[rng.integers(200, size=200)].mean() for _ in range(300)]
     np.testing.assert_allclose((low, high), np.quantile(draws, (0.025, 0.975)))
+
+
+def test_two_users_share_of_their_lists_is_that_of_all_pairs():
+    top = np.stack([np.random.default_rng(user).permutation(12)[:4] for user in range(9)])
+    shares = [len(set(a) & set(b)) / 4 for a, b in itertools.combinations(top.tolist(), 2)]
+    assert list_overlap(top) == pytest.approx(np.mean(shares))
+    assert list_overlap(top[:1]) == 0 and list_overlap(np.ones((5, 1), dtype=int)) == 1
+
+
+def test_popularity_percentiles_rank_the_catalogue_with_ties_by_half():
+    shares = popularity_percentiles(np.array([0, 7, 2, 2, 9]))
+    assert np.isnan(shares[0]) and shares[1:].tolist() == [0.625, 0.25, 0.25, 0.875]
+    assert shares[1:].mean() == 0.5
+
+
+def test_sampled_ranks_are_those_of_drawing_items():
+    num_items, num_negatives, users = 40, 9, 4000
+    rank = 8
+    found = sampled_ranks(np.full(users, rank), num_items, num_negatives)
+    rng = np.random.default_rng(1)
+    others = np.r_[np.ones(rank - 1), np.zeros(num_items - rank)]  # who stands before the true item
+    drawn = np.array([1 + rng.permutation(others)[:num_negatives].sum() for _ in range(users)])
+    for place in range(1, 7):
+        assert (found == place).mean() == pytest.approx((drawn == place).mean(), abs=0.03), place
+    assert sampled_ranks(np.array([1]), 40, 9).tolist() == [1], "nobody stands before the first"
+
+
+def test_sampling_everything_or_nothing_changes_nothing_or_everything():
+    ranks = np.arange(1, 41)
+    assert sampled_ranks(ranks, 40, 39).tolist() == ranks.tolist()
+    assert sampled_ranks(ranks, 40, 0).tolist() == [1] * 40
+    assert sampled_ranks(ranks, 40, 9, seed=3).tolist() == sampled_ranks(ranks, 40, 9, seed=3).tolist()
+    for wrong in (-1, 40):
+        with pytest.raises(ValueError, match=f"num_negatives must be from 0 to 39, got {wrong}"):
+            sampled_ranks(ranks, 40, wrong)

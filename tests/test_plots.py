@@ -25,11 +25,13 @@ from imecd_lite.plots import (
     patch_grid,
     plot_code_use,
     plot_contents,
+    plot_differences,
     plot_duel,
     plot_gains,
     plot_lines,
     plot_maps,
     plot_routing,
+    plot_sampling,
     plot_shares,
     plot_stopping,
     plot_sweeps,
@@ -40,6 +42,7 @@ from imecd_lite.plots import (
     plot_usage,
     plot_walks,
     share_bars,
+    system_bars,
     token_strip,
 )
 
@@ -277,6 +280,29 @@ def test_systems_have_their_intervals_and_their_names_are_no_markup():
     assert list(dots.y) == ["&lt;b&gt;ours&lt;/b&gt;"]
     assert list(dots.error_x.array) == [0.03] and list(dots.error_x.arrayminus) == [0.02]
     assert figure.layout.meta["alt"] == "Good? N@10: <b>ours</b> 0.300 (0.280 to 0.330)."
+
+
+def test_differences_have_a_line_at_zero_and_those_that_hold_it_are_hollow():
+    figure = plot_differences({"<b>a</b>": (0.02, 0.01, 0.03), "b": (-0.01, -0.02, 0.0)}, "Better?", "N@10")
+    (dots,) = figure.data
+    assert list(dots.marker.symbol) == ["circle", "circle-open"] and list(dots.y) == ["&lt;b&gt;a&lt;/b&gt;", "b"]
+    assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 0
+    assert figure.layout.meta["alt"] == "Better? N@10: <b>a</b> +0.020 (+0.010 to +0.030); b -0.010 (-0.020 to +0.000)."
+
+
+def test_sampling_curves_are_told_apart_by_colour_and_shape():
+    curves = {f"system {n}": [0.1 * n, 0.05 * n] for n in range(6)}
+    figure = plot_sampling(curves, [99, 1199], "Who?", "H@10")
+    assert len({line.line.color for line in figure.data}) == len({line.marker.symbol for line in figure.data}) == 6
+    assert not {line.line.color for line in figure.data} & set(COLOURS.values())
+    assert figure.layout.meta["alt"].startswith("Who? H@10 against 99, 1,199 items. system 0: 0.000, 0.000; system 1:")
+
+
+def test_bars_of_systems_escape_names_and_are_as_long_as_their_values():
+    said = system_bars({"<i>": 0.5, "b": 0.25, "c": 0.0}, 0.5, ("<i>", "b")).data
+    assert "<i>" not in said and 'aria-label="&lt;i&gt; 0.500, b 0.250, c 0.000"' in said
+    assert [part.split("%")[0] for part in said.split("width:")[1:] if "%" in part[:7]] == ["100.0", "50.0", "0.0"]
+    assert "width:0.0%" in system_bars({"a": 0.0}, 0.0, ("a", "a")).data
 
 
 def test_a_duel_has_two_curves_told_apart_without_colour():

@@ -18,8 +18,11 @@ from imecd_lite.config import BUNDLED_DATA, TrainConfig
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import Features, load_features
 from imecd_lite.errors import InputError
+from imecd_lite.evaluate import paired_bootstrap, user_values
 from imecd_lite.model import IMECD, LossOutput
+from imecd_lite.results import Outcome
 from imecd_lite.runs import ShortRun
+from imecd_lite.slices import EVERYBODY
 from imecd_lite.spaces import flat_map
 from imecd_lite.train import train
 from imecd_lite.walks import walk
@@ -28,13 +31,16 @@ from imecd_lite.widgets import (
     ablation_explorer,
     code_explorer,
     diffusion_explorer,
+    evaluation_explorer,
     gate_explorer,
     gumbel_explorer,
     neighbour_explorer,
     shopper_explorer,
     tell_progress,
     view_ablation,
+    view_case,
     view_code,
+    view_comparison,
     view_diffusion,
     view_gates,
     view_gumbel,
@@ -640,3 +646,79 @@ def test_a_variant_that_fails_leaves_its_controls_usable(caplog):
 def test_the_ablation_explorer_is_saved_as_one_line():
     panel = ablation_explorer({"default": GOOD}, None, ["a"])
     assert repr(panel) == "[widget: variant, train it; run the notebook to move it]"
+
+
+def outcomes(seed: int, best: int, seeds: int = 2) -> list[Outcome]:
+    """A made-up system whose ranks begin at ``best``."""
+    rng = np.random.default_rng(seed)
+    users, items = DATASET.num_users, DATASET.num_items
+    tops = [np.stack([rng.permutation(items)[:10] + 1 for _ in range(users)]), *[None] * (seeds - 1)]
+    return [Outcome(rng.integers(best, items + 1, users), top, {}, {}) for top in tops]
+
+
+MADE_UP = {"<b>good</b>": outcomes(0, 1), "middle": outcomes(1, 3, 1), "bad": outcomes(2, 9)}
+SOME = {EVERYBODY: np.ones(DATASET.num_users, dtype=bool), "few": np.arange(DATASET.num_users) < 4}
+
+
+def test_a_comparison_is_of_the_seeds_means_on_its_shoppers_alone():
+    view = view_comparison(MADE_UP, SOME["few"], "ndcg@5", "bad", "<b>good</b>")
+    ranks = {name: np.stack([seed.ranks[:4] for seed in seeds]) for name, seeds in MADE_UP.items()}
+    assert view.means == {name: pytest.approx(user_values(table, "ndcg@5").mean()) for name, table in ranks.items()}
+    assert list(view.means.values()) == sorted(view.means.values(), reverse=True)
+    low, high = paired_bootstrap(ranks["bad"], ranks["<b>good</b>"], "ndcg@5")
+    assert f"N@5 of bad: {view.means['bad']:.3f}, of <b>good</b>" in view.news
+    assert f"{low:+.3f} to {high:+.3f} over 4 shoppers" in view.news
+    assert sorted(view.users) == [0, 1, 2, 3] and not view.differences[4:].any()
+    assert view.differences[view.users].tolist() == sorted(view.differences[:4], reverse=True)
+    same = view_comparison(MADE_UP, SOME["few"], "hit@1", "bad", "bad")
+    assert "interval +0.000 to +0.000 over 4 shoppers, which holds 0" in same.news
+
+
+def test_a_case_shows_both_lists_and_frames_what_was_bought():
+    view = view_case(MADE_UP, DATASET, 3, "middle", "bad", top_k=6)
+    target, bought = int(DATASET.sequences[3][-1]), DATASET.sequences[3][:-1]
+    assert list(view.lists) == ["middle", "bad"]
+    for name, shelf in view.lists.items():
+        top = MADE_UP[name][0].top[3, :6].tolist()
+        assert [card.item_id for card in shelf.cards] == [DATASET.item_ids[item - 1] for item in top]
+        assert [card.marked for card in shelf.cards] == [item == target for item in top]
+        assert [card.note == "she has it" for card in shelf.cards] == [item in bought for item in top]
+        assert f"at rank {MADE_UP[name][0].ranks[3]} by {name}" in view.news
+    assert [card.item_id for card in view.target.cards] == [DATASET.item_ids[target - 1]]
+    assert view.news in view._repr_html_() and view.news in repr(view)
+
+
+def test_every_control_of_the_evaluation_explorer_draws():
+    panel = evaluation_explorer(MADE_UP, DATASET, SOME, "<b>good</b>", "bad")
+    metric, k, left, right, group, table, case, page = panel.children
+    seen = {table.value}
+    for control, value in ((metric, "hit"), (k, 1), (k, 50), (left, "middle"), (right, "middle"), (group, "few")):
+        control.value = value
+        assert table.value not in seen, control.description
+        seen.add(table.value)
+    assert "over 4 shoppers" in table.value and case.max == 4 and "Case 1 of 4" in page.value
+    seen = {page.value}
+    for number in (4, 2):
+        case.value = number
+        assert page.value not in seen and f"Case {number} of 4" in page.value
+        seen.add(page.value)
+    group.value, left.value = EVERYBODY, "<b>good</b>"
+    assert case.max == DATASET.num_users and case.value == 1
+    assert "<b>good</b>" not in table.value + page.value, "names are escaped"
+    assert repr(panel) == "[widget: metric, K, first, second, shoppers, case; run the notebook to move it]"
+
+
+def test_a_move_of_the_evaluation_takes_less_than_200_milliseconds():
+    rng, users = np.random.default_rng(0), 3000
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    top = rng.integers(1, shop.num_items + 1, (users, 10))
+    systems = {f"system {n}": [Outcome(rng.integers(1, 1201, users), top, {}, {}) for _ in range(3)] for n in range(15)}
+    panel = evaluation_explorer(systems, shop, {EVERYBODY: np.ones(users, dtype=bool)}, "system 0", "system 1")
+    _, k, _, _, _, _, case, page = panel.children
+    seconds = []
+    for number in range(2, 10):
+        for control in (k, case):
+            start = time.process_time()  # others may use the machine
+            control.value = number
+            seconds.append(time.process_time() - start)
+    assert np.median(seconds) < 0.2 and len(page.value) < 250_000

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from imecd_lite.config import IMECDConfig
@@ -34,8 +33,7 @@ class Popularity(Recommender):
 
     def fit_statistics(self, dataset: Dataset) -> None:
         """Count the items of every history but its last two, which are for validation and test."""
-        seen = np.concatenate([sequence[:-2] for sequence in dataset.sequences])
-        self.counts.copy_(torch.from_numpy(np.bincount(seen, minlength=len(self.counts))))
+        self.counts.copy_(torch.from_numpy(dataset.train_counts))
 
     def full_sort_predict(self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0) -> torch.Tensor:
         """The counts, once for every user: (B, I + 1), column 0 minus infinity."""
