@@ -23,7 +23,7 @@ from imecd_lite.evaluate import load_ranks, top_items
 from imecd_lite.files import read_json, write_atomically, write_rows
 from imecd_lite.plots import plot_sweeps
 from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
-from imecd_lite.results import FOLDER, Outcome, load_outcome, save_outcome
+from imecd_lite.results import FOLDER, Outcome, load_outcome, load_outcomes, save_outcome
 from imecd_lite.runs import VARIANTS, measure_run, new_model, replace_known, train_run, tune
 
 METRICS = tuple(TITLES)
@@ -196,6 +196,18 @@ class Reproduction:
         values = {name: value for config in self.settle(system) for name, value in vars(config).items()}
         model, *_, tuned = SYSTEMS[system]
         return ", ".join(f"{name} {values[name]:g}" for name in (MODELS[model].TUNED if tuned is None else tuned))
+
+
+def kept_systems(folder: Path) -> dict[str, list[Outcome]]:
+    """The systems of Table II that the grid in ``folder`` has finished, all seeds of each, by title, IMECD last.
+
+    Raises:
+        InputError: there is none.
+    """
+    kept = {s.title: name for name, s in SYSTEMS.items() if any((folder / FOLDER).glob(f"{name}-seed-*.safetensors"))}
+    if not kept:
+        raise InputError(f"{folder} holds no system of Table II; run `reproduce table2` with --output {folder}.")
+    return {title: load_outcomes(folder, name) for title, name in kept.items()}
 
 
 def available(features: Features | None) -> tuple[str, ...]:

@@ -988,38 +988,37 @@ class CaseView(NamedTuple):
     """A shopper behind a difference: what two systems, their first seeds, recommended to her."""
 
     news: str
-    history: Shelf
+    bought: Shelf  # what she bought last is framed
     lists: dict[str, Shelf]  # by system
-    target: Shelf
 
     def __repr__(self) -> str:
-        return "\n".join((self.news, *map(repr, (self.history, self.target, *self.lists.values()))))
+        return "\n".join((self.news, *map(repr, (self.bought, *self.lists.values()))))
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        bought = self.history._repr_html_() + self.target._repr_html_()
-        lists = "".join(shelf._repr_html_() for shelf in self.lists.values())
-        row = f'<div style="display:flex;flex-wrap:wrap;gap:24px">{bought}</div>'
-        return f"<p><b>{html.escape(self.news)}</b></p>{row}{lists}"
+        shelves = "".join(shelf._repr_html_() for shelf in (self.bought, *self.lists.values()))
+        return f"<p><b>{html.escape(self.news)}</b></p>{shelves}"
 
 
 def view_case(
     systems: dict[str, Sequence[Outcome]], dataset: Dataset, user: int, first: str, second: str, top_k: int = 8
 ) -> CaseView:
     """What two systems make of shopper number ``user``; ``top_k`` items are shown, what she did buy is framed."""
-    name, sequence, target = dataset.user_ids[user], dataset.sequences[user], int(dataset.sequences[user][-1])
+    name, history, target = dataset.user_ids[user], dataset.sequences[user][:-1], int(dataset.sequences[user][-1])
     ranks = {system: int(systems[system][0].ranks[user]) for system in (first, second)}
     told = " and ".join(f"at rank {rank:,} by {system}" for system, rank in ranks.items())
     lists = {}
     for system in ranks:
         shown = systems[system][0].top[user, :top_k].tolist()
-        notes = ["she has it" if item in sequence[:-1] else "" for item in shown]
+        notes = ["she has it" if item in history else "" for item in shown]
         lists[system] = make_shelf(dataset, shown, f"{system} shows her", notes, target)
+    latest = history[-(top_k - 1) :].tolist()
     return CaseView(
         f"What {name} bought last is {told}, of {dataset.num_items:,}.",
-        make_shelf(dataset, sequence[:-1][-(top_k - 2) :], f"What {name} had bought, the latest on the right"),
+        make_shelf(
+            dataset, [*latest, target], f"What {name} bought, the last framed", [""] * len(latest) + ["last"], target
+        ),
         lists,
-        make_shelf(dataset, [target], "What she bought last"),
     )
 
 

@@ -684,7 +684,10 @@ def test_a_case_shows_both_lists_and_frames_what_was_bought():
         assert [card.marked for card in shelf.cards] == [item == target for item in top]
         assert [card.note == "she has it" for card in shelf.cards] == [item in bought for item in top]
         assert f"at rank {MADE_UP[name][0].ranks[3]} by {name}" in view.news
-    assert [card.item_id for card in view.target.cards] == [DATASET.item_ids[target - 1]]
+    shown = [card.item_id for card in view.bought.cards]
+    assert shown == [DATASET.item_ids[item - 1] for item in DATASET.sequences[3][-6:]]
+    assert [card.note for card in view.bought.cards] == [""] * (len(shown) - 1) + ["last"]
+    assert view.bought.cards[-1].marked
     assert view.news in view._repr_html_() and view.news in repr(view)
 
 

@@ -1,0 +1,80 @@
+"""The results that come with the project: made of this shop, with these settings, and what a run of today gives."""
+
+import csv
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imecd_lite.config import BUNDLED_DATA
+from imecd_lite.dataset import load_dataset
+from imecd_lite.encoders import load_features
+from imecd_lite.evaluate import metrics, paired_bootstrap
+from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_systems
+from imecd_lite.results import load_outcome, stack_ranks
+
+FOLDER = BUNDLED_DATA / "results/shop"
+CELLS = {cell.name: cell for cell in cells_of("table2", 9, tuple(SYSTEMS))}
+KEPT = sorted((FOLDER / "cells").glob("*.safetensors"))
+ROWS = list(csv.DictReader((FOLDER / "table2.csv").open(encoding="utf-8")))
+LONGEST = 900
+"""Seconds that a run may have taken to be run again in a test."""
+
+
+@pytest.fixture(scope="module")
+def shop():
+    dataset = load_dataset(BUNDLED_DATA / "shop")
+    return dataset, load_features(dataset)
+
+
+def grid(shop, folder: Path) -> Reproduction:
+    """A grid that knows the trials, and so the settings, of the one that is bundled."""
+    shutil.copytree(FOLDER / "tuning", folder / "tuning")
+    return Reproduction(*shop, folder)
+
+
+def test_every_run_is_of_this_shop_and_has_todays_settings(shop, tmp_path):
+    reproduction = grid(shop, tmp_path)
+    for path in KEPT:
+        outcome, cell = load_outcome(path), CELLS[path.stem]
+        assert len(outcome.ranks) == shop[0].num_users and outcome.config["dataset"] == shop[0].fingerprint
+        assert 1 <= outcome.ranks.min() <= outcome.ranks.max() <= shop[0].num_items
+        assert (outcome.top is None) == (cell.seed > 0)
+        trials = list(csv.DictReader((FOLDER / "tuning" / cell.system / "trials.csv").open()))
+        reproduction.trials = len(trials)
+        settled = {**vars(reproduction.settle(cell.system)[0]), **vars(reproduction.settle(cell.system)[1])}
+        settings = outcome.config["model_config"] | outcome.config["train_config"]
+        for name in trials[0].keys() - {"trial", "valid_ndcg@10", "best_epoch", "seconds"}:
+            assert settings[name] == settled[name], (path.name, name)
+
+
+def test_the_table_is_that_of_the_runs():
+    assert {f"{row['model']}-seed-{row['seed']}" for row in ROWS} == {path.stem for path in KEPT}
+    for row in ROWS:
+        ranks = load_outcome(FOLDER / "cells" / f"{row['model']}-seed-{row['seed']}.safetensors").ranks
+        assert [float(row[name]) for name in METRICS] == pytest.approx([metrics(ranks)[name] for name in METRICS])
+
+
+def test_every_system_beats_popularity():
+    ranks = {name: stack_ranks(outcomes) for name, outcomes in kept_systems(FOLDER).items()}
+    popularity = ranks.pop("Popularity")
+    for name, of in ranks.items():
+        assert paired_bootstrap(of, popularity, "ndcg@10")[0] > 0.1, name
+
+
+@pytest.mark.slow
+def test_a_run_of_today_gives_what_is_kept_of_it(shop, tmp_path):
+    """One cell, drawn anew each time. Arithmetic differs between machines, and training makes much of it."""
+    quick = [path for path in KEPT if 1 < load_outcome(path).results["seconds"] < LONGEST]
+    path = random.SystemRandom().choice(quick)
+    cell, kept, reproduction = CELLS[path.stem], load_outcome(path), grid(shop, tmp_path)
+    reproduction.trials = len((FOLDER / "tuning" / cell.system / "trials.csv").read_text().splitlines()) - 1
+    reproduction.run(cell)
+    again = load_outcome(reproduction.file(cell))
+    assert again.config == kept.config, path.name
+    for name in METRICS:
+        assert metrics(again.ranks)[name] == pytest.approx(metrics(kept.ranks)[name], rel=0.08), (path.name, name)
+    same = np.corrcoef(np.log(again.ranks), np.log(kept.ranks))[0, 1]
+    assert same > 0.8, f"{path.name}: other shoppers are served well, correlation {same:.2f}"
