@@ -191,10 +191,10 @@ class Reproduction:
         metrics = {name: results["test"]["metrics"][name] for name in METRICS}
         return cell.labels | {"seed": cell.seed} | metrics | {k: results[k] for k in ("num_parameters", "seconds")}
 
-    def tell_settings(self, system: str) -> str:
-        """What the best trial of a system has for the settings that trials vary."""
-        values = {name: value for config in self.settle(system) for name, value in vars(config).items()}
-        model, *_, tuned = SYSTEMS[system]
+    def tell_settings(self, cell: Cell) -> str:
+        """What a finished cell has for the settings that trials vary."""
+        config, (model, *_, tuned) = load_outcome(self.file(cell)).config, SYSTEMS[cell.system]
+        values = config["model_config"] | config["train_config"]
         return ", ".join(f"{name} {values[name]:g}" for name in (MODELS[model].TUNED if tuned is None else tuned))
 
 
@@ -290,11 +290,12 @@ def write_table(target: str, reproduction: Reproduction, cells: Sequence[Cell]) 
                 ranks=table,
                 num_parameters=first["num_parameters"],
                 seconds=first["seconds"],
-                settings=reproduction.tell_settings(name),
+                settings=reproduction.tell_settings(cell),
                 remark=MODELS[SYSTEMS[name].model].REMARK,
             )
             for name, table in ranks.items()
-            for first in [reproduction.row(next(cell for cell in cells if cell.system == name))]
+            for cell in [next(cell for cell in cells if cell.system == name)]
+            for first in [reproduction.row(cell)]
         ]
         text = render_table2(rows, reproduction.dataset.path.name, protocol)
     else:

@@ -19,6 +19,7 @@ from imecd_lite.evaluate import metrics, target_ranks, top_items
 from imecd_lite.files import read_json
 from imecd_lite.reproduce import SYSTEMS, TARGETS, Cell, Reproduction, available, cells_of
 from imecd_lite.results import load_outcomes
+from imecd_lite.runs import tune
 
 DATASET = tiny.tiny_dataset()
 FEATURES = Features(**tiny.random_features(), fingerprint="made up")
@@ -117,6 +118,20 @@ def test_what_is_done_is_not_run_again_and_other_systems_stay_in_the_table(table
     told = []
     reproduce.reproduce("table2", grid(table2, 2), 2, ("sasrec",), lambda *news: told.append(news[:2]))
     assert (table2 / "table2.csv").read_bytes() == before and told == [(1, 2), (2, 2)]
+
+
+def test_other_systems_in_the_table_are_not_tried_anew(table2, tmp_path, monkeypatch):
+    """Their settings are those that they were run with, whatever is known of their trials."""
+    shutil.copytree(table2 / "cells", tmp_path / "cells")
+    tuned = []
+    monkeypatch.setattr(
+        reproduce, "tune", lambda name, *given, **options: tuned.append(name) or tune(name, *given, **options)
+    )
+    reproduce.reproduce("table2", grid(tmp_path), 2, ("popularity",))
+    assert tuned == ["popularity"]
+    rows = [(folder / "table2.md").read_text(encoding="utf-8").splitlines() for folder in (table2, tmp_path)]
+    settings = [[line.split("|")[-2] for line in lines if "learning_rate" in line] for lines in rows]
+    assert settings[0] == settings[1] and len(settings[0]) == 2
 
 
 def test_a_grid_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(table2, tmp_path, monkeypatch):
