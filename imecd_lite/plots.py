@@ -212,7 +212,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
 def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
     """A gate (N,) of "text" or "image" as a bar for each expert; a black line marks where it was before, ``former``."""
     lines = "".join(
-        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;height:17px">'
+        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;line-height:1;height:15px">'
         f'<span style="width:54px;text-align:right">expert {n + 1}</span>'
         '<span style="position:relative;flex:1;height:11px;background:#88888833">'
         f'<span style="position:absolute;left:0;top:0;bottom:0;width:{now:.1%};background:{COLOURS[modality]}"></span>'
@@ -225,7 +225,7 @@ def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
         f"expert {n + 1} {now:.0%}, before {then:.0%}" for n, (now, then) in enumerate(zip(gate, former, strict=True))
     )
     return HTML(
-        f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="width:260px">'
+        f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="flex:0 0 220px;width:220px">'
         f'<div style="font-weight:600;color:{COLOURS[modality]}">the {WORDS[modality]}’s gate</div>{lines}</div>'
     )
 

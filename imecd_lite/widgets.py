@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,9 +55,15 @@ class Panel(ipywidgets.VBox):
     """A widget whose ``repr`` is one readable line, for saved notebooks and code hosts."""
 
     def __repr__(self) -> str:
-        controls = [one for child in self.children for one in (child, *getattr(child, "children", ()))]
-        names = [control.description for control in controls if getattr(control, "description", "")]
+        names = [control.description for control in descendants(self) if getattr(control, "description", "")]
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
+
+
+def descendants(box: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """All that is in a box, and in the boxes in it, in the order of reading."""
+    for child in getattr(box, "children", ()):
+        yield child
+        yield from descendants(child)
 
 
 DRAWING = threading.RLock()
@@ -274,20 +280,26 @@ class GateView(NamedTuple):
         parts = (self.item, self.verdict, self.news, *self.neighbours.values(), self.shown)
         return "\n".join(part if isinstance(part, str) else repr(part) for part in parts if part != "")
 
+    @property
+    def head(self) -> str:
+        """HTML: the item, and whose ID it has."""
+        return self.item._repr_html_()
+
+    @property
+    def body(self) -> str:
+        """HTML: what becomes of it; all that comes from data is escaped."""
+        said = f"{html.escape(self.verdict)} <b>{html.escape(self.news)}</b>"
+        sides = [(gate_bars(*self.gates[name], name).data, shelf) for name, shelf in self.neighbours.items()]
+        sides += [(f'<div style="flex:0 0 220px;line-height:1.35">{said}</div>', self.shown)]
+        return "".join(
+            '<div style="display:flex;gap:16px;align-items:start">'
+            f'{left}<div style="flex:1;min-width:0">{shelf._repr_html_()}</div></div>'
+            for left, shelf in sides
+        )
+
     def _repr_html_(self) -> str:
-        """HTML with its pictures inside; all that comes from data is escaped."""
-        bars = "".join(gate_bars(*self.gates[name], name).data for name in self.gates)
-        columns = "".join(
-            f'<div style="border-top:4px solid {COLOURS[name]}">{shelf._repr_html_()}</div>'
-            for name, shelf in self.neighbours.items()
-        )
-        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px"
-        row = "display:flex;flex-wrap:wrap;gap:24px;align-items:center"
-        return (
-            f'<div style="{row}">{self.item._repr_html_()}{bars}</div>'
-            f"<p>{html.escape(self.verdict)}</p><p><b>{html.escape(self.news)}</b></p>"
-            f'<div style="{grid}">{columns}</div>{self.shown._repr_html_()}'
-        )
+        """HTML with its pictures inside."""
+        return self.head + self.body
 
 
 def view_gates(
@@ -365,14 +377,15 @@ def gate_explorer(
     truth, count = read_truth(dataset).get("items"), dataset.num_items
     start = dataset.item_ids.index(item_id) + 1 if item_id else 1
     first = dataset.user_ids.index(user_id) + 1 if user_id else 1
-    item = ipywidgets.IntSlider(start, 1, count, description="item", layout=WIDE, style=LABELLED)
-    id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", layout=WIDE, style=LABELLED)
+    look = {"layout": ipywidgets.Layout(width="440px", max_width="100%"), "style": LABELLED}
+    item = ipywidgets.IntSlider(start, 1, count, description="item", **look)
+    id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", **look)
     experts = (
         [(f"expert {n + 1}", (n,)) for n in range(model.config.num_experts)] if model.config.num_experts > 1 else []
     )
     muted = ipywidgets.Dropdown(options=[("nobody", ()), *experts], description="mute", style=LABELLED)
-    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", layout=WIDE, style=LABELLED)
-    page = ipywidgets.HTML()
+    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", **look)
+    head, body = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px")), ipywidgets.HTML()
 
     before = what_if(model) if model.experts else None
 
@@ -380,7 +393,7 @@ def gate_explorer(
     def show(_=None) -> None:
         chosen = (item.value, id_of.value, muted.value, shopper.value - 1)
         view = view_gates(model, dataset, *chosen, truth, top_k, before=before)
-        page.value = view._repr_html_()
+        head.value, body.value = view.head, view.body
 
     def change_item(change) -> None:
         set_quietly(id_of, show, value=change.new)
@@ -390,7 +403,8 @@ def gate_explorer(
     for control in (id_of, muted, shopper):
         control.observe(show, "value")
     show()
-    return Panel([item, id_of, muted, shopper, page])
+    controls = ipywidgets.VBox([item, id_of, muted, shopper])
+    return Panel([ipywidgets.HBox([controls, head], layout=ipywidgets.Layout(flex_flow="row wrap")), body])
 
 
 class GumbelView(NamedTuple):
