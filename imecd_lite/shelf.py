@@ -52,9 +52,7 @@ class Shelf:
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        heading = f'<div style="font-weight:600;margin:6px 0 4px">{html.escape(self.heading)}</div>' * bool(
-            self.heading
-        )
+        heading = f'<div style="font-weight:600;margin:2px 0">{html.escape(self.heading)}</div>' * bool(self.heading)
         cards = "".join(map(card_html, self.cards))
         count = min(max(len(self.cards), 1), CARDS_IN_A_ROW)
         width = f"clamp({SMALLEST_CARD}px,(100% - {GAP * count}px)/{count},{CARD_WIDTH}px)"

@@ -290,7 +290,7 @@ class GateView(NamedTuple):
         """HTML: what becomes of it; all that comes from data is escaped."""
         said = f"{html.escape(self.verdict)} <b>{html.escape(self.news)}</b>"
         sides = [(gate_bars(*self.gates[name], name).data, shelf) for name, shelf in self.neighbours.items()]
-        sides += [(f'<div style="flex:0 0 220px;line-height:1.35">{said}</div>', self.shown)]
+        sides += [(f'<div style="flex:0 0 250px;line-height:1.35">{said}</div>', self.shown)]
         return "".join(
             '<div style="display:flex;gap:16px;align-items:start">'
             f'{left}<div style="flex:1;min-width:0">{shelf._repr_html_()}</div></div>'
