@@ -456,7 +456,8 @@ def plot_lines(
     for name, height in (levels or {}).items():
         look = {"mode": "lines", "line": {"color": "#777777", "dash": "dot", "width": 1.5}}
         figure.add_trace(go.Scatter(x=[first, last], y=[height, height], name=name, **look))
-    said = (f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines)
+    said = [f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines]
+    said += [f"{name}: {height:g}" for name, height in (levels or {}).items()]
     figure = finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
     figure.update_xaxes(title=x, title_standoff=6).update_yaxes(title=y, exponentformat="power")
     return figure.update_layout(legend_y=-0.2, margin={"l": 70, "b": 60}, **axes)
