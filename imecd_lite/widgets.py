@@ -40,7 +40,7 @@ from imecd_lite.plots import (
     share_bars,
 )
 from imecd_lite.recommend import score_history
-from imecd_lite.shelf import Shelf, make_shelf
+from imecd_lite.shelf import CARD_WIDTH, Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
 from imecd_lite.walks import Walk, walk
 
@@ -241,7 +241,8 @@ def neighbour_explorer(
         )
         grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));gap:16px"
         page.value = (
-            f'<div style="display:flex;gap:16px;align-items:center">{view.item._repr_html_()}'
+            f'<div style="display:flex;gap:16px;align-items:center"><div style="flex:0 0 {CARD_WIDTH}px">'
+            f"{view.item._repr_html_()}</div>"
             f'<b>{html.escape(view.verdict)}</b></div><div style="{grid}">{columns}</div>'
         )
 
@@ -680,6 +681,9 @@ def code_explorer(
     return Panel([space, code, gathered, shopper, lambda_q, changed])
 
 
+SIDE_BY_SIDE = "1 1 320px"  # two shelves: half a page each, or one below the other where it is narrow
+
+
 class DiffusionView(NamedTuple):
     """A shopper's reverse diffusion at one step."""
 
@@ -694,9 +698,13 @@ class DiffusionView(NamedTuple):
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        row = '<div style="display:flex;flex-wrap:wrap;gap:16px">{}{}</div>'
-        return f"<p><b>{html.escape(self.news)}</b></p>{row.format(self.map.data, self.track.data)}" + row.format(
-            self.near._repr_html_(), self.predicted._repr_html_()
+        row = "display:flex;flex-wrap:wrap;gap:16px"
+        shelves = "".join(
+            f'<div style="flex:{SIDE_BY_SIDE}">{shelf._repr_html_()}</div>' for shelf in (self.near, self.predicted)
+        )
+        return (
+            f'<p><b>{html.escape(self.news)}</b></p><div style="{row}">{self.map.data}{self.track.data}</div>'
+            f'<div style="{row}">{shelves}</div>'
         )
 
 
@@ -772,7 +780,8 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
     modality = ipywidgets.Dropdown(
         options=[(WORDS[name], name) for name in tables], description="modality", style=LABELLED
     )
-    news, picture, near, predicted = (ipywidgets.HTML() for _ in range(4))  # apart: what stays is not drawn anew
+    news, picture = ipywidgets.HTML(), ipywidgets.HTML()  # apart: what stays is not drawn anew
+    near, predicted = (ipywidgets.HTML(layout=ipywidgets.Layout(flex=SIDE_BY_SIDE)) for _ in range(2))
     ipywidgets.jslink((play, "value"), (step, "value"))
 
     @one_at_a_time
