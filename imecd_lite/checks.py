@@ -174,6 +174,8 @@ GATE_MISTAKES = {
     "logits": "these are the router's logits; Eq. 3 ends with a softmax over the experts.",
     "bias": "you forgot the bias.",
     "raw": "you used the raw ID embedding: the library normalises it first, `model.normalise(...)`.",
+    "padding": "you normalised with the padding still among the items; drop row 0 first, then normalise.",
+    "length": "you scaled each row to length 1; `model.normalise(...)` scales all rows alike, to unit variance.",
     "other": "that is the gate of the other modality.",
 }
 
@@ -203,7 +205,12 @@ def check_gates(gates: object, model: IMECD, modality: str = "text") -> Verdict:
 def gates_with(model: IMECD, modality: str, mistakes: tuple[str, ...] = ()) -> torch.Tensor:
     """Eq. 3 or 4, (I, N), with ``mistakes`` of ``GATE_MISTAKES`` made on purpose."""
     ids = model.item_embedding.weight[1:]  # (I, D)
-    ids = ids if "raw" in mistakes else model.normalise(ids)
+    if "length" in mistakes:
+        ids = F.normalize(ids, dim=1)
+    elif "padding" in mistakes:
+        ids = model.normalise(model.item_embedding.weight)[1:]
+    elif "raw" not in mistakes:
+        ids = model.normalise(ids)
     if "other" in mistakes:
         modality = next((name for name in model.experts if name != modality), modality)
     gate = model.experts[modality].gate
@@ -218,7 +225,7 @@ def check_effective(answer: object, gates: np.ndarray) -> Verdict:
     if answer is not None and np.shape(answer) == ():
         return Verdict(WRONG, "that is one number for the whole shop; give one for each item.")
     if answer is not None and np.shape(answer) == (experts,) and experts != items:
-        return Verdict(WRONG, "you summed over the items; sum over the experts, the last dimension.")
+        return Verdict(WRONG, "you went over the items; sum over the experts, the last dimension.")
     read = read_answer(answer, (items,), "one number an item", "how many experts does each item listen to?")
     if isinstance(read, Verdict):
         return read
@@ -232,6 +239,9 @@ def check_effective(answer: object, gates: np.ndarray) -> Verdict:
         "that is the entropy; the effective number is exp of it.": nats,
         "that is the entropy in bits; take the natural logarithm, and then exp.": bits,
         "you took the logarithm to base 2, but exp to base e: use one base for both.": bits.exp(),
+        "that is the entropy to base 10; take the natural logarithm, and then exp.": nats / np.log(10),
+        "you took the logarithm to base 10, but exp to base e: use one base for both.": (nats / np.log(10)).exp(),
+        "you took the mean over the experts; an entropy is a sum.": (nats / experts).exp(),
         "mind the sign: the entropy is *minus* the sum, so an open mind counts for more than 1.": (-nats).exp(),
         "that is minus the entropy; turn the sign, then take exp.": -nats,
         "that is the entropy as a share of its greatest value; take exp of the entropy itself.": nats / np.log(experts),
@@ -382,6 +392,10 @@ NOISE_MISTAKES = {
     "alpha": "you used the alpha of step t alone: that is Eq. 11, one step. Alpha-bar is the product of all up to t.",
     "beta": "you used beta where alpha-bar belongs; alpha is 1 - beta, alpha-bar the product of the alphas.",
     "root": "the square roots are missing: Eq. 12 mixes with sqrt(abar) and sqrt(1 - abar).",
+    "signal": "the square root over abar is missing; there is one on both sides, sqrt(abar) and sqrt(1 - abar).",
+    "rest": "the square root over 1 - abar is missing; there is one on both sides, sqrt(abar) and sqrt(1 - abar).",
+    "inside": "the noise gets sqrt(1 - abar), the root of the difference; 1 - sqrt(abar) is another number.",
+    "columns": "your t go to the columns, not to the rows: add a dimension, `[:, None]`, to multiply whole rows.",
     "swap": "signal and noise are swapped: sqrt(abar) goes with x_0, sqrt(1 - abar) with the noise.",
     "off": "you are off by one: t counts from 1, so beta_t is `betas[t - 1]`.",
 }
@@ -392,18 +406,31 @@ def check_add_noise(
 ) -> Verdict:
     """Does ``add_noise(x_0, noise, t, betas)`` make x_t by Eq. 12? x_0 and noise (B, D), t (B,) from 1, betas (T,)."""
     generator = torch.Generator().manual_seed(0)
-    x_0, noise = torch.randn(2, 6, 4, generator=generator)  # (B, D) each
+    x_0, noise = torch.randn(2, 6, 6, generator=generator)  # (B, D) each; square, so that a forgotten [:, None] is told
     t, betas = torch.tensor([1, 2, 3, 5, 7, 9]), torch.linspace(0.05, 0.4, 10)
-    answer = add_noise(x_0.clone(), noise.clone(), t.clone(), betas.clone())
-    read = read_answer(answer, (6, 4), "one noised vector for each", "return x_t by Eq. 12.")
-    if isinstance(read, Verdict):
-        return read
+    reads = []
+    for given in (noise, noise, -noise):
+        answer = add_noise(x_0.clone(), given.clone(), t.clone(), betas.clone())
+        read = read_answer(answer, (6, 6), "one noised vector for each", "return x_t by Eq. 12.")
+        if isinstance(read, Verdict):
+            return read
+        reads.append(read)
+    read, again, other = reads
+    if not close(read, again):
+        return Verdict(
+            WRONG, "called twice with the same noise, it gives two answers: use `noise`, draw none of your own."
+        )
+    if close(read, other):
+        return Verdict(WRONG, "the noise has no say in your x_t: use `noise`, the one that is given.")
     for count in range(3):
         for mistakes in combinations(NOISE_MISTAKES, count):
             if close(read, noised_with(x_0, noise, t, betas, mistakes)):
                 if not mistakes:
                     return Verdict(RIGHT, "and no loop over the steps: Eq. 12 jumps to any t at once.")
                 return Verdict(WRONG, " And ".join(NOISE_MISTAKES[mistake] for mistake in mistakes))
+    for one in range(1, len(betas) + 1):
+        if close(read, noised_with(x_0, noise, torch.full_like(t, one), betas)):
+            return Verdict(WRONG, f"you took t = {one} for the whole batch; every row has a t of its own.")
     return Verdict(WRONG, "the shape is right, the numbers are not; work out t = 1 by hand, where abar is 1 - beta_1.")
 
 
@@ -412,8 +439,11 @@ def noised_with(
 ) -> torch.Tensor:
     """Eq. 12, (B, D), with ``mistakes`` of ``NOISE_MISTAKES`` made on purpose."""
     kept = betas if "beta" in mistakes else 1 - betas if "alpha" in mistakes else (1 - betas).cumprod(dim=0)  # (T,)
-    abar = kept[t if "off" in mistakes else t - 1][:, None]  # (B, 1)
-    signal, rest = (abar, 1 - abar) if "root" in mistakes else (abar.sqrt(), (1 - abar).sqrt())
+    abar = kept[t if "off" in mistakes else t - 1]  # (B,)
+    abar = abar if "columns" in mistakes else abar[:, None]
+    signal = abar if {"root", "signal"} & set(mistakes) else abar.sqrt()
+    rest = 1 - abar if {"root", "rest"} & set(mistakes) else (1 - abar).sqrt()
+    rest = 1 - abar.sqrt() if "inside" in mistakes else rest
     return rest * x_0 + signal * noise if "swap" in mistakes else signal * x_0 + rest * noise
 
 
@@ -440,6 +470,9 @@ def check_snr(answer: object, alphas_cumprod: torch.Tensor, variance: float) -> 
         "that is the signal alone; divide it by the variance of the noise, 1 - abar.": variance * abar,
         "you multiplied by x_0's deviation; variances are wanted.": variance**0.5 * abar / (1 - abar),
         "those are decibels or logarithms; give the plain ratio.": 10 * ratio.log10(),
+        "off by one: abar_0 stands first; leave out that one, not the last.": ratio.roll(1).index_fill(
+            0, torch.tensor([0]), torch.inf
+        ),
     }
     if torch.allclose(read.double(), ratio, rtol=1e-3):
         first = int((ratio < 1).nonzero()[0]) + 1 if (ratio < 1).any() else None
@@ -638,6 +671,13 @@ def cross_entropy_with(logits: torch.Tensor, pos_items: torch.Tensor, mistakes: 
 
 
 TOTAL_MISTAKES = {
+    "id": "those are the terms of the ID alone; add up all three modalities.",
+    "contrastive": "you left out the contrastive terms.",
+    "reconstruction": "you left out the reconstruction terms.",
+    "match": "you left out lambda_match times each match.",
+    "gate": "you left out lambda_gate times each gate.",
+    "swap": "lambda_match and lambda_gate are swapped.",
+    "all": "lambda_c weighs the contrastive terms alone, and you weighed the whole sum with it.",
     "lambda": "you forgot lambda_c before the contrastive terms.",
     "everywhere": "lambda_c weighs the contrastive terms alone.",
     "mean": "that is the mean over the modalities; Eq. 22 takes the sum.",
@@ -687,7 +727,15 @@ def total_with(terms: dict[str, float], config: IMECDConfig, mistakes: tuple[str
     if "paper" not in mistakes:
         plain = "unweighted" in mistakes
         weights |= {"match": 1.0 if plain else config.lambda_match, "gate": 1.0 if plain else config.lambda_gate}
-    total = sum(weights.get(name.split("/")[1], 0.0) * value for name, value in terms.items())
+    if "swap" in mistakes and "match" in weights:
+        weights |= {"match": weights["gate"], "gate": weights["match"]}
+    weights = {name: weight for name, weight in weights.items() if name not in mistakes}
+    kinds = [(*name.split("/"), value) for name, value in terms.items()]
+    total = sum(
+        weights.get(kind, 0.0) * value for modality, kind, value in kinds if modality == "id" or "id" not in mistakes
+    )
+    if "all" in mistakes:
+        total *= config.lambda_c
     return total / 3 if "mean" in mistakes else total
 
 
@@ -699,6 +747,11 @@ STOPPING_MISTAKES = {
     "fall": "you count falls; what counts is how long ago the best epoch was.",
     "last": "the epoch that is kept is the best so far, not the last that ran.",
     "tie": "a tie is no improvement: the first epoch with the best value is kept.",
+    "swap": "the wrong way round: first the epoch that is kept, then the last that is run.",
+    "value": "you return N@10 itself; the number of its epoch is wanted.",
+    "place": "epochs count from 1; the one that you keep counts from 0.",
+    "end": "epochs count from 1; the last of yours counts from 0.",
+    "never": "you run all epochs; after `patience` of them without a better one, the run ends.",
     "whole": "the epoch that is kept has to be among those that ran; nobody knows the rest of the curve.",
 }
 STOPPING_CASES = (
@@ -721,12 +774,13 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
         numbers = read_answer(answer, (2,), "the epoch that is kept and the last that is run", "")
         if isinstance(numbers, Verdict):
             return numbers
-        read.append(tuple(numbers.tolist()))
-    if read == stopping_answers():
-        return Verdict(RIGHT, f"{len(read)} curves, ties and impatience among them.")
-    for mistake, message in STOPPING_MISTAKES.items():
-        if read == stopping_answers(mistake):
-            return Verdict(WRONG, message)
+        read.append(tuple(round(number, 4) for number in numbers.tolist()))  # a learner's N@10 may be a float32
+    for count in range(3):
+        for mistakes in combinations(STOPPING_MISTAKES, count):
+            if read == stopping_answers(mistakes):
+                if not mistakes:
+                    return Verdict(RIGHT, f"{len(read)} curves, ties and impatience among them.")
+                return Verdict(WRONG, " And ".join(STOPPING_MISTAKES[mistake] for mistake in mistakes))
     for (scores, patience), answer, (kept, last) in zip(STOPPING_CASES, read, stopping_answers(), strict=True):
         if answer != (kept, last):
             said = f"for {scores} and patience {patience}, epoch {kept} is kept and epoch {last} is the last"
@@ -734,34 +788,36 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
     raise AssertionError("one answer differs")
 
 
-def stopping_answers(mistake: str = "") -> list[tuple[int, int]]:
-    """What early stopping does in each of ``STOPPING_CASES``, with a mistake made on purpose."""
-    return [stopping_with(scores, patience, mistake) for scores, patience in STOPPING_CASES]
+def stopping_answers(mistakes: tuple[str, ...] = ()) -> list[tuple[float, int]]:
+    """What early stopping does in each of ``STOPPING_CASES``, with mistakes made on purpose."""
+    return [stopping_with(scores, patience, mistakes) for scores, patience in STOPPING_CASES]
 
 
-def stopping_with(scores: Sequence[float], patience: int, mistake: str = "") -> tuple[int, int]:
-    """The epoch that is kept and the last that is run, with one of ``STOPPING_MISTAKES`` made on purpose."""
-    patience += {"late": 1, "early": -1}.get(mistake, 0)
+def stopping_with(scores: Sequence[float], patience: int, mistakes: tuple[str, ...] = ()) -> tuple[float, int]:
+    """The epoch that is kept and the last that is run, with ``mistakes`` of ``STOPPING_MISTAKES`` made on purpose."""
+    patience += ("late" in mistakes) - ("early" in mistakes)
     kept, waited, last = 1, 0, 1
     for epoch in range(2, len(scores) + 1):
-        if waited >= patience:
+        if waited >= patience and "never" not in mistakes:
             break
         best, before, now = scores[kept - 1], scores[epoch - 2], scores[epoch - 1]
-        improved = now >= best if mistake == "tie" else now > best
+        improved = now >= best if "tie" in mistakes else now > best
         if improved:
             kept = epoch
-        if mistake == "previous":
+        if "previous" in mistakes:
             waited = 0 if now > before else waited + 1
-        elif mistake == "fall":
+        elif "fall" in mistakes:
             waited += now < before
         else:
             waited = 0 if improved else waited + 1
         last = epoch
-    if mistake == "last":
+    if "last" in mistakes:
         kept = last
-    if mistake == "whole":
+    if "whole" in mistakes:
         kept = list(scores).index(max(scores)) + 1
-    return (kept - 1, last - 1) if mistake == "zero" else (kept, last)
+    first = scores[kept - 1] if "value" in mistakes else kept - bool({"zero", "place"} & set(mistakes))
+    last -= bool({"zero", "end"} & set(mistakes))
+    return (last, first) if "swap" in mistakes else (first, last)
 
 
 METRIC_MISTAKES = {

@@ -91,26 +91,30 @@ def plot_maps(maps: dict[str, np.ndarray], titles: Sequence[str], groups: np.nda
     return finish(figure, alt)
 
 
-def plot_shares(shares: pd.DataFrame, title: str) -> go.Figure:
-    """Bars of shares from 0 to 1: a group of bars a row, in it a bar for each modality, the columns of ``shares``."""
+def plot_shares(shares: pd.DataFrame, title: str, names: dict[str, str] = NAMES) -> go.Figure:
+    """Bars of shares from 0 to 1: a group of bars a row, in it a bar for each modality, the columns of ``shares``.
+
+    Args:
+        names: by modality, what its bars stand for.
+    """
     figure = go.Figure(
         [
             go.Bar(
                 x=list(shares.index),
                 y=shares[name].round(3),
-                name=NAMES[name],
+                name=names[name],
                 marker_color=COLOURS[name],
                 text=[f"{share:.0%}" for share in shares[name]],
                 textposition="outside",
                 cliponaxis=False,
-                hovertemplate="%{y:.1%}<extra>" + NAMES[name] + "</extra>",
+                hovertemplate="%{y:.1%}<extra>" + names[name] + "</extra>",
             )
             for name in shares
         ]
     )
     figure.update_yaxes(range=[0, 1], tickformat=".0%")
     rows = (
-        f"{group}: " + ", ".join(f"{NAMES[name]} {share:.0%}" for name, share in row.items())
+        f"{group}: " + ", ".join(f"{names[name]} {share:.0%}" for name, share in row.items())
         for group, row in shares.iterrows()
     )
     return finish(figure.update_layout(title=title), f"{title} {'; '.join(rows)}")
@@ -141,6 +145,28 @@ def finish(figure: go.Figure, alt: str) -> DescribedFigure:
     )
 
 
+def cell_texts(heatmap: go.Heatmap, texts: Sequence[Sequence[str]], low: float, high: float) -> go.Scatter:
+    """What stands in the cells of a heatmap in Cividis: white on the dark half of its scale, black on the light one.
+
+    Plotly's own choice, white or dark grey, can't be read on the cells in the middle.
+
+    Args:
+        texts: by row and column; empty where nothing stands.
+        low: the value of the darkest colour.
+        high: the value of the lightest colour.
+    """
+    cells = [
+        (x, y, z, text)
+        for y, row, words in zip(heatmap.y, heatmap.z, texts, strict=True)
+        for x, z, text in zip(heatmap.x, row, words, strict=True)
+        if text
+    ]
+    columns, rows, values, words = zip(*cells, strict=True)
+    colours = ["#ffffff" if value < (low + high) / 2 else "#000000" for value in values]
+    look = {"mode": "text", "textfont": {"color": colours, "size": 12}, "hoverinfo": "skip", "showlegend": False}
+    return go.Scatter(x=columns, y=rows, text=words, cliponaxis=False, **look)
+
+
 EXPERTS = {"text": "The text's experts", "image": "The picture's experts"}
 
 
@@ -153,20 +179,21 @@ def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
     figure = make_subplots(
         1, len(means), subplot_titles=[EXPERTS[name] for name in means], shared_yaxes=True, horizontal_spacing=0.04
     )
+    most = max(mean.to_numpy().max() for mean in means.values())
     for column, (name, mean) in enumerate(means.items(), start=1):
         figure.layout.annotations[column - 1].font.color = COLOURS[name]
         trace = go.Heatmap(
             x=[str(expert) for expert in mean.columns],
             y=list(mean.index),
             z=mean.round(3).to_numpy(),
-            texttemplate="%{z:.0%}",
-            textfont_size=11,
             coloraxis="coloraxis",
             hovertemplate="%{y}, expert %{x}: %{z:.1%}<extra></extra>",
         )
         figure.add_trace(trace, 1, column)
+        texts = [[f"{share:.0%}" for share in row] for row in mean.to_numpy()]
+        figure.add_trace(cell_texts(trace, texts, 0, most), 1, column)
     figure.update_xaxes(title="expert", type="category", title_standoff=6).update_yaxes(autorange="reversed")
-    figure.update_coloraxes(colorscale="Cividis", cmin=0, colorbar={"tickformat": ".0%", "thickness": 14})
+    figure.update_coloraxes(colorscale="Cividis", cmin=0, cmax=most, colorbar={"tickformat": ".0%", "thickness": 14})
     rows = (
         f"{EXPERTS[name]}: "
         + "; ".join(f"{group} most to {row.idxmax()}, {row.max():.0%}" for group, row in mean.iterrows())
@@ -212,7 +239,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
 def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
     """A gate (N,) of "text" or "image" as a bar for each expert; a black line marks where it was before, ``former``."""
     lines = "".join(
-        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;height:17px">'
+        '<div style="display:flex;align-items:center;gap:6px;font-size:12px;line-height:1;height:15px">'
         f'<span style="width:54px;text-align:right">expert {n + 1}</span>'
         '<span style="position:relative;flex:1;height:11px;background:#88888833">'
         f'<span style="position:absolute;left:0;top:0;bottom:0;width:{now:.1%};background:{COLOURS[modality]}"></span>'
@@ -225,7 +252,7 @@ def gate_bars(gate: np.ndarray, former: np.ndarray, modality: str) -> HTML:
         f"expert {n + 1} {now:.0%}, before {then:.0%}" for n, (now, then) in enumerate(zip(gate, former, strict=True))
     )
     return HTML(
-        f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="width:260px">'
+        f'<div role="img" aria-label="The gate of the {WORDS[modality]}: {said}" style="flex:0 0 250px;width:250px">'
         f'<div style="font-weight:600;color:{COLOURS[modality]}">the {WORDS[modality]}’s gate</div>{lines}</div>'
     )
 
@@ -399,6 +426,7 @@ def plot_lines(
     y: str,
     colours: dict[str, str] | None = None,
     dashes: dict[str, str] | None = None,
+    levels: dict[str, float] | None = None,
     **axes: dict,
 ) -> go.Figure:
     """A line for each column over the index, whose name is the horizontal axis's.
@@ -407,6 +435,7 @@ def plot_lines(
         y: name of the vertical axis.
         colours: by column; near black where it says nothing.
         dashes: by column; solid where it says nothing.
+        levels: by name, heights to compare with, drawn as thin dotted lines.
         axes: "xaxis" and "yaxis", what else to tell plotly of them, such as ``yaxis={"type": "log"}``.
     """
     figure = go.Figure(
@@ -424,7 +453,11 @@ def plot_lines(
     )
     x = lines.index.name
     first, last = lines.index[0], lines.index[-1]
-    said = (f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines)
+    for name, height in (levels or {}).items():
+        look = {"mode": "lines", "line": {"color": "#777777", "dash": "dot", "width": 1.5}}
+        figure.add_trace(go.Scatter(x=[first, last], y=[height, height], name=name, **look))
+    said = [f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines]
+    said += [f"{name}: {height:g}" for name, height in (levels or {}).items()]
     figure = finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
     figure.update_xaxes(title=x, title_standoff=6).update_yaxes(title=y, exponentformat="power")
     return figure.update_layout(legend_y=-0.2, margin={"l": 70, "b": 60}, **axes)
@@ -437,7 +470,9 @@ def plot_walks(
     modality: str,
     title: str,
 ) -> go.Figure:
-    """Walks on one map of the catalogue, side by side, each with the picture of an item where it stands.
+    """Walks on one map of the catalogue, side by side, each with an item's picture and an arrow to where it stands.
+
+    The pictures stand above the map, on the item's side, where they cover nothing.
 
     Args:
         points: (I, 2) where the items are.
@@ -445,7 +480,9 @@ def plot_walks(
         pictures: by heading, what the item is, where it stands (2,) and its picture as a data URL.
     """
     figure = make_subplots(1, len(paths), subplot_titles=list(paths), horizontal_spacing=0.02)
-    width = 0.13 * np.ptp(points[:, 0]), 0.13 * np.ptp(points[:, 1])
+    places = np.vstack([points, *paths.values()])
+    (left, bottom), (right, top) = places.min(axis=0), places.max(axis=0)
+    width, height = right - left, top - bottom
     for column, (heading, path) in enumerate(paths.items(), start=1):
         items = {"color": "#d0d0d0", "size": 4}
         walked = {"color": COLOURS[modality], "size": [11] + [4] * (len(path) - 2) + [12]}
@@ -457,10 +494,19 @@ def plot_walks(
             xy = {"x": place[:, 0].round(2), "y": place[:, 1].round(2)}
             figure.add_trace(go.Scatter(showlegend=False, **xy, **look), 1, column)
         name, place, source = pictures[heading]
-        at = {"xref": f"x{column}", "yref": f"y{column}", "x": float(place[0]), "y": float(place[1])}
-        size = {"sizex": width[0], "sizey": width[1], "xanchor": "center", "yanchor": "bottom"}
-        figure.add_layout_image(source=source, layer="above", opacity=0.9, **size, **at)
-        figure.add_annotation(text=html.escape(name), showarrow=False, yshift=-9, font_size=13, **at)
+        side = "left" if place[0] < (left + right) / 2 else "right"
+        edge = left if side == "left" else right
+        inner = edge + (0.15 if side == "left" else -0.15) * width
+        axes = {"xref": f"x{column}", "yref": f"y{column}"}
+        size = {"sizex": 0.14 * width, "sizey": 0.24 * height, "xanchor": side, "yanchor": "top"}
+        figure.add_layout_image(source=source, layer="above", x=edge, y=top + 0.26 * height, **size, **axes)
+        figure.add_annotation(
+            **axes,
+            **{"axref": f"x{column}", "ayref": f"y{column}", "ax": inner, "ay": top + 0.14 * height},
+            **{"x": float(place[0]), "y": float(place[1]), "xanchor": side, "text": html.escape(name)},
+            **{"arrowhead": 2, "arrowwidth": 1.5, "arrowcolor": "#222222", "standoff": 7, "font_size": 13},
+        )
+    figure.update_yaxes(range=[bottom - 0.04 * height, top + 0.28 * height])
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     said = "; ".join(
         f"{heading}, from ({path[0, 0]:.1f}, {path[0, 1]:.1f}) to ({path[-1, 0]:.1f}, {path[-1, 1]:.1f})"
@@ -468,7 +514,7 @@ def plot_walks(
     )
     where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, place, _ in pictures.values())
     figure = finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
-    return figure.update_layout(margin={"l": 20, "t": 80, "b": 20})
+    return figure.update_layout(height=460, margin={"l": 20, "t": 80, "b": 20})
 
 
 def draw_walk(
@@ -584,19 +630,20 @@ def plot_teachers(gradients: pd.DataFrame, title: str) -> go.Figure:
     values = gradients.to_numpy(dtype=float)
     logs = np.log10(values, where=values > 0, out=np.full_like(values, np.nan))
     rows = [TERMS[term] for term in gradients.index]
+    texts = [[f"{value:.2g}" if value > 0 else "" for value in row] for row in values]
     trace = go.Heatmap(
         x=list(gradients.columns),
         y=rows,
         z=logs.round(3),
-        text=[[f"{value:.2g}" if value > 0 else "" for value in row] for row in values],
-        texttemplate="%{text}",
+        text=texts,
         colorscale="Cividis",
         colorbar={"title": "gradient", "tickprefix": "10<sup>", "ticksuffix": "</sup>", "dtick": 1, "thickness": 14},
         hovertemplate="%{y} teaches %{x}: %{text}<extra></extra>",
         xgap=2,
         ygap=2,
     )
-    figure = go.Figure(trace).update_yaxes(autorange="reversed", showgrid=False).update_xaxes(showgrid=False)
+    figure = go.Figure([trace, cell_texts(trace, texts, np.nanmin(logs), np.nanmax(logs))])
+    figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(showgrid=False)
     said = (
         f"{name} teaches " + ", ".join(f"{module} {norm:.2g}" for module, norm in row.items() if norm > 0)
         for name, (_, row) in zip(rows, gradients.iterrows(), strict=True)

@@ -16,8 +16,10 @@ from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import open_image
 
 THUMBNAIL_SIZE = 96  # pixels, the longer side
+CARD_WIDTH, SMALLEST_CARD, GAP = 116, 72, 6  # pixels
+CARDS_IN_A_ROW = 10  # as many fit side by side on a laptop's screen: cards shrink before they wrap
 CARD = (
-    "width:104px;padding:4px;box-sizing:content-box;border-radius:8px;text-align:center;"
+    "padding:2px;min-width:0;border-radius:8px;text-align:center;overflow-wrap:anywhere;"
     "font-size:11px;line-height:1.25;border:2px solid {border};"
 )
 CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:3;overflow:hidden;"
@@ -50,11 +52,11 @@ class Shelf:
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        heading = f'<div style="font-weight:600;margin:6px 0 4px">{html.escape(self.heading)}</div>' * bool(
-            self.heading
-        )
+        heading = f'<div style="font-weight:600;margin:2px 0">{html.escape(self.heading)}</div>' * bool(self.heading)
         cards = "".join(map(card_html, self.cards))
-        row = f'<div style="display:flex;flex-wrap:wrap;gap:6px">{cards}</div>'
+        count = min(max(len(self.cards), 1), CARDS_IN_A_ROW)
+        width = f"clamp({SMALLEST_CARD}px,(100% - {GAP * count}px)/{count},{CARD_WIDTH}px)"
+        row = f'<div style="display:grid;grid-template-columns:repeat(auto-fill,{width});gap:{GAP}px">{cards}</div>'
         return f"<div>{heading}{row}</div>"
 
 
@@ -94,7 +96,8 @@ def card_html(card: Card) -> str:
     if card.picture:
         picture = (
             f'<img alt="{name}" src="{thumbnail(card.picture)}" '
-            'style="width:96px;height:96px;object-fit:contain;border-radius:4px;margin:0 auto;display:block">'
+            f'style="width:100%;max-width:{THUMBNAIL_SIZE}px;aspect-ratio:1;object-fit:contain;border-radius:4px;'
+            'margin:0 auto;display:block">'
         )
     note = f'<div style="opacity:.75">{html.escape(card.note)}</div>' if card.note else ""
     style = CARD.format(border="#d55e00" if card.marked else "transparent")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,7 +42,7 @@ from imecd_lite.plots import (
 )
 from imecd_lite.recommend import score_history
 from imecd_lite.results import Outcome
-from imecd_lite.shelf import Shelf, make_shelf
+from imecd_lite.shelf import CARD_WIDTH, Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
 from imecd_lite.walks import Walk, walk
 
@@ -57,9 +57,15 @@ class Panel(ipywidgets.VBox):
     """A widget whose ``repr`` is one readable line, for saved notebooks and code hosts."""
 
     def __repr__(self) -> str:
-        controls = [one for child in self.children for one in (child, *getattr(child, "children", ()))]
-        names = [control.description for control in controls if getattr(control, "description", "")]
+        names = [control.description for control in descendants(self) if getattr(control, "description", "")]
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
+
+
+def descendants(box: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """All that is in a box, and in the boxes in it, in the order of reading."""
+    for child in getattr(box, "children", ()):
+        yield child
+        yield from descendants(child)
 
 
 DRAWING = threading.RLock()
@@ -237,7 +243,8 @@ def neighbour_explorer(
         )
         grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));gap:16px"
         page.value = (
-            f'<div style="display:flex;gap:16px;align-items:center">{view.item._repr_html_()}'
+            f'<div style="display:flex;gap:16px;align-items:center"><div style="flex:0 0 {CARD_WIDTH}px">'
+            f"{view.item._repr_html_()}</div>"
             f'<b>{html.escape(view.verdict)}</b></div><div style="{grid}">{columns}</div>'
         )
 
@@ -276,20 +283,26 @@ class GateView(NamedTuple):
         parts = (self.item, self.verdict, self.news, *self.neighbours.values(), self.shown)
         return "\n".join(part if isinstance(part, str) else repr(part) for part in parts if part != "")
 
+    @property
+    def head(self) -> str:
+        """HTML: the item, and whose ID it has."""
+        return self.item._repr_html_()
+
+    @property
+    def body(self) -> str:
+        """HTML: what becomes of it; all that comes from data is escaped."""
+        said = f"{html.escape(self.verdict)} <b>{html.escape(self.news)}</b>"
+        sides = [(gate_bars(*self.gates[name], name).data, shelf) for name, shelf in self.neighbours.items()]
+        sides += [(f'<div style="flex:0 0 250px;line-height:1.35">{said}</div>', self.shown)]
+        return "".join(
+            '<div style="display:flex;gap:16px;align-items:start">'
+            f'{left}<div style="flex:1;min-width:0">{shelf._repr_html_()}</div></div>'
+            for left, shelf in sides
+        )
+
     def _repr_html_(self) -> str:
-        """HTML with its pictures inside; all that comes from data is escaped."""
-        bars = "".join(gate_bars(*self.gates[name], name).data for name in self.gates)
-        columns = "".join(
-            f'<div style="border-top:4px solid {COLOURS[name]}">{shelf._repr_html_()}</div>'
-            for name, shelf in self.neighbours.items()
-        )
-        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px"
-        row = "display:flex;flex-wrap:wrap;gap:24px;align-items:center"
-        return (
-            f'<div style="{row}">{self.item._repr_html_()}{bars}</div>'
-            f"<p>{html.escape(self.verdict)}</p><p><b>{html.escape(self.news)}</b></p>"
-            f'<div style="{grid}">{columns}</div>{self.shown._repr_html_()}'
-        )
+        """HTML with its pictures inside."""
+        return self.head + self.body
 
 
 def view_gates(
@@ -367,14 +380,15 @@ def gate_explorer(
     truth, count = read_truth(dataset).get("items"), dataset.num_items
     start = dataset.item_ids.index(item_id) + 1 if item_id else 1
     first = dataset.user_ids.index(user_id) + 1 if user_id else 1
-    item = ipywidgets.IntSlider(start, 1, count, description="item", layout=WIDE, style=LABELLED)
-    id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", layout=WIDE, style=LABELLED)
+    look = {"layout": ipywidgets.Layout(width="440px", max_width="100%"), "style": LABELLED}
+    item = ipywidgets.IntSlider(start, 1, count, description="item", **look)
+    id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", **look)
     experts = (
         [(f"expert {n + 1}", (n,)) for n in range(model.config.num_experts)] if model.config.num_experts > 1 else []
     )
     muted = ipywidgets.Dropdown(options=[("nobody", ()), *experts], description="mute", style=LABELLED)
-    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", layout=WIDE, style=LABELLED)
-    page = ipywidgets.HTML()
+    shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", **look)
+    head, body = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px")), ipywidgets.HTML()
 
     before = what_if(model) if model.experts else None
 
@@ -382,7 +396,7 @@ def gate_explorer(
     def show(_=None) -> None:
         chosen = (item.value, id_of.value, muted.value, shopper.value - 1)
         view = view_gates(model, dataset, *chosen, truth, top_k, before=before)
-        page.value = view._repr_html_()
+        head.value, body.value = view.head, view.body
 
     def change_item(change) -> None:
         set_quietly(id_of, show, value=change.new)
@@ -392,7 +406,8 @@ def gate_explorer(
     for control in (id_of, muted, shopper):
         control.observe(show, "value")
     show()
-    return Panel([item, id_of, muted, shopper, page])
+    controls = ipywidgets.VBox([item, id_of, muted, shopper])
+    return Panel([ipywidgets.HBox([controls, head], layout=ipywidgets.Layout(flex_flow="row wrap")), body])
 
 
 class GumbelView(NamedTuple):
@@ -668,6 +683,9 @@ def code_explorer(
     return Panel([space, code, gathered, shopper, lambda_q, changed])
 
 
+SIDE_BY_SIDE = "1 1 320px"  # two shelves: half a page each, or one below the other where it is narrow
+
+
 class DiffusionView(NamedTuple):
     """A shopper's reverse diffusion at one step."""
 
@@ -682,9 +700,13 @@ class DiffusionView(NamedTuple):
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        row = '<div style="display:flex;flex-wrap:wrap;gap:16px">{}{}</div>'
-        return f"<p><b>{html.escape(self.news)}</b></p>{row.format(self.map.data, self.track.data)}" + row.format(
-            self.near._repr_html_(), self.predicted._repr_html_()
+        row = "display:flex;flex-wrap:wrap;gap:16px"
+        shelves = "".join(
+            f'<div style="flex:{SIDE_BY_SIDE}">{shelf._repr_html_()}</div>' for shelf in (self.near, self.predicted)
+        )
+        return (
+            f'<p><b>{html.escape(self.news)}</b></p><div style="{row}">{self.map.data}{self.track.data}</div>'
+            f'<div style="{row}">{shelves}</div>'
         )
 
 
@@ -760,7 +782,8 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
     modality = ipywidgets.Dropdown(
         options=[(WORDS[name], name) for name in tables], description="modality", style=LABELLED
     )
-    news, picture, near, predicted = (ipywidgets.HTML() for _ in range(4))  # apart: what stays is not drawn anew
+    news, picture = ipywidgets.HTML(), ipywidgets.HTML()  # apart: what stays is not drawn anew
+    near, predicted = (ipywidgets.HTML(layout=ipywidgets.Layout(flex=SIDE_BY_SIDE)) for _ in range(2))
     ipywidgets.jslink((play, "value"), (step, "value"))
 
     @one_at_a_time

@@ -243,7 +243,11 @@ def test_other_wrong_gates(wrong, message):
         (lambda gates: effective(gates).log() / math.log(3), "a share of its greatest value"),
         (lambda gates: 1 / gates.square().sum(dim=1), "another good measure"),
         (lambda gates: effective(gates).mean(), "one number for the whole shop"),
-        (lambda gates: gates.sum(dim=0), "you summed over the items"),
+        (lambda gates: gates.sum(dim=0), "you went over the items"),
+        (lambda gates: -(gates * gates.log()).mean(dim=0).exp(), "you went over the items"),
+        (lambda gates: (-(gates * gates.log()).mean(dim=1)).exp(), "you took the mean over the experts"),
+        (lambda gates: effective(gates).log10(), "the entropy to base 10"),
+        (lambda gates: effective(gates).log10().exp(), "base 10, but exp to base e"),
         (lambda gates: effective(gates) * torch.nan, "the logarithm of 0"),
         (lambda gates: effective(gates) + 1, "all lie between 1 and 3"),
     ],
@@ -414,8 +418,18 @@ def test_two_mistakes_of_the_diffusion_are_both_named():
         (lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t, betas) + 1, "work out t = 1 by hand"),
         (
             lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t, betas)[0],
-            r"the shape is \(4,\); it should be \(6, 4\)",
+            r"the shape is \(6,\); it should be \(6, 6\)",
         ),
+        (
+            lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t[:1].expand(6), betas),
+            "you took t = 1 for the whole batch",
+        ),
+        (
+            lambda x_0, noise, t, betas: oracle_noise(x_0, noise, t[-1:].expand(6), betas),
+            "you took t = 9 for the whole",
+        ),
+        (lambda x_0, noise, t, betas: oracle_noise(x_0, torch.randn(6, 6), t, betas), "draw none of your own"),
+        (lambda x_0, noise, t, betas: oracle_noise(x_0, 0 * noise, t, betas), "the noise has no say"),
     ],
 )
 def test_other_mistakes_of_noising(wrong, message):
@@ -444,6 +458,7 @@ def test_other_mistakes_of_a_reverse_step(wrong, message):
         (RATIOS / 0.2**0.5, "x_0's deviation"),
         (10 * RATIOS.log10(), "decibels"),
         (0.2 * ABAR / (1 - ABAR), "one too many"),
+        (0.2 * ABAR[:-1] / (1 - ABAR[:-1]), "abar_0 stands first"),
         (RATIOS + 1, "at t = 1 the ratio is"),
     ],
 )
@@ -563,8 +578,13 @@ def test_the_made_total_is_what_the_model_adds_up():
 
 @pytest.mark.parametrize("mistake", STOPPING_MISTAKES)
 def test_each_mistake_of_stopping_has_its_message(mistake):
-    verdict = check_stopping(lambda scores, patience: stopping_with(scores, patience, mistake))
+    verdict = check_stopping(lambda scores, patience: stopping_with(scores, patience, (mistake,)))
     assert verdict.state == WRONG and verdict.message == STOPPING_MISTAKES[mistake]
+
+
+def test_two_mistakes_of_stopping_are_both_named():
+    verdict = check_stopping(lambda scores, patience: stopping_with(scores, patience, ("late", "place")))
+    assert "an epoch too late" in verdict.message and "counts from 0" in verdict.message
 
 
 def test_the_curves_of_the_check_are_stopped_as_training_stops():

@@ -62,6 +62,13 @@ def test_metadata_are_clean(notebook):
     nbformat.validate(notebook)
 
 
+def test_no_line_of_code_is_cut_on_a_laptop_s_screen(notebook):
+    """A cell of JupyterLab beside its folders, 1280 pixels wide, shows 85 characters."""
+    for cell in code_cells(notebook):
+        for line in cell.source.splitlines():
+            assert len(line) <= 85, line
+
+
 def test_files_are_small(path):
     assert path.stat().st_size < 3_000_000
 

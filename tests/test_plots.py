@@ -71,6 +71,8 @@ def test_bars_have_their_modality_s_colour_and_their_numbers_can_be_read_out():
     assert [bar.marker.color for bar in figure.data] == [COLOURS["text"], COLOURS["id"]]
     assert [bar.y.tolist() for bar in figure.data] == [[0.25], [1.0]]
     assert figure.layout.meta["alt"] == "How many? honest: By text 25%, By behaviour (ID) 100%"
+    renamed = plot_shares(pd.DataFrame({"id": [1.0]}, index=["honest"]), "How many?", {"id": "the gate"})
+    assert renamed.data[0].name == "the gate" and renamed.layout.meta["alt"] == "How many? honest: the gate 100%"
 
 
 def test_patches_stand_in_reading_order_with_a_gap():
@@ -96,8 +98,12 @@ def test_tokens_show_their_spaces_and_are_no_markup():
 def test_heatmaps_share_one_scale_and_say_each_group_s_favourite():
     mean = pd.DataFrame([[0.25, 0.75], [0.6, 0.4]], index=["plush", "games"], columns=[1, 2])
     figure = plot_routing({"text": mean, "image": 1 - mean}, "Who listens?")
-    assert [trace.z.tolist() for trace in figure.data] == [mean.to_numpy().tolist(), (1 - mean).to_numpy().tolist()]
-    assert {trace.coloraxis for trace in figure.data} == {"coloraxis"} and figure.layout.coloraxis.cmin == 0
+    maps, texts = figure.data[::2], figure.data[1::2]
+    assert [trace.z.tolist() for trace in maps] == [mean.to_numpy().tolist(), (1 - mean).to_numpy().tolist()]
+    assert {trace.coloraxis for trace in maps} == {"coloraxis"} and figure.layout.coloraxis.cmin == 0
+    assert figure.layout.coloraxis.cmax == 0.75
+    assert texts[0].text == ("25%", "75%", "60%", "40%") and texts[0].x == ("1", "2", "1", "2")
+    assert texts[0].textfont.color == ("#ffffff", "#000000", "#000000", "#000000"), "white on dark, black on light"
     assert figure.layout.meta["alt"] == (
         "Who listens? The text's experts: plush most to 2, 75%; games most to 1, 60%. "
         "The picture's experts: plush most to 1, 75%; games most to 2, 60%."
@@ -167,14 +173,16 @@ def test_bars_of_codes_and_of_shares_can_be_read_out_and_escape_what_they_are_gi
 
 def test_lines_have_their_colours_and_can_be_read_out():
     lines = pd.DataFrame({"one": [1.0, 2.0], "two": [3.0, 0.5]}, index=pd.Index([1, 8], name="t"))
-    figure = plot_lines(lines, "Lines", "height", {"one": "#123456"}, {"two": "dot"}, yaxis={"type": "log"})
-    assert [list(line.y) for line in figure.data] == [[1, 2], [3, 0.5]]
+    look = {"one": "#123456"}, {"two": "dot"}, {"sea level": 1.0}
+    figure = plot_lines(lines, "Lines", "height", *look, yaxis={"type": "log"})
+    assert [list(line.y) for line in figure.data] == [[1, 2], [3, 0.5], [1, 1]]
+    assert figure.data[2].name == "sea level" and list(figure.data[2].x) == [1, 8]
     assert figure.data[0].line.color == "#123456" and figure.data[1].line.dash == "dot"
     assert figure.layout.yaxis.type == "log" and figure.layout.yaxis.title.text == "height"
-    assert figure.layout.meta["alt"] == "Lines height. one: 1 at t 1, 2 at 8; two: 3 at t 1, 0.5 at 8."
+    assert figure.layout.meta["alt"] == "Lines height. one: 1 at t 1, 2 at 8; two: 3 at t 1, 0.5 at 8; sea level: 1."
 
 
-def test_walks_begin_with_a_circle_end_with_a_square_and_have_pictures_where_items_stand():
+def test_walks_begin_with_a_circle_end_with_a_square_and_point_from_pictures_to_where_items_stand():
     points, path = np.array([[0.0, 0], [4, 2], [1, 1]]), np.array([[0.0, 0], [1, 1], [2, 2]])
     figure = plot_walks(
         points,
@@ -185,8 +193,12 @@ def test_walks_begin_with_a_circle_end_with_a_square_and_have_pictures_where_ite
     )
     assert [list(trace.x) for trace in figure.data[1::2]] == [[0, 1, 2], [2, 1, 0]]
     assert figure.data[1].marker.symbol == ("circle", "circle", "square")
-    assert [(image.x, image.y, image.source) for image in figure.layout.images] == 2 * [(4, 2, "data:,")]
-    assert "&lt;b&gt;" in [note.text for note in figure.layout.annotations]
+    assert [image.source for image in figure.layout.images] == 2 * ["data:,"]
+    for image in figure.layout.images:
+        assert image.y - image.sizey >= max(points[:, 1]), "above the map, where it covers nothing"
+        assert image.y <= figure.layout.yaxis.range[1] and image.xanchor == "right"
+    arrows = [note for note in figure.layout.annotations if note.text == "&lt;b&gt;"]
+    assert [(note.x, note.y) for note in arrows] == 2 * [(4, 2)]
     assert "in, from (0.0, 0.0) to (2.0, 2.0); out, from (2.0, 2.0)" in figure.layout.meta["alt"]
 
 

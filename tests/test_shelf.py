@@ -12,7 +12,7 @@ from PIL import Image
 
 from imecd_lite.config import BUNDLED_DATA
 from imecd_lite.dataset import load_dataset
-from imecd_lite.shelf import THUMBNAIL_SIZE, Card, Shelf, make_shelf, thumbnail
+from imecd_lite.shelf import CARD_WIDTH, GAP, SMALLEST_CARD, THUMBNAIL_SIZE, Card, Shelf, make_shelf, thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,12 @@ def test_markup_from_data_is_shown_and_never_rendered(shop):
 def test_the_marked_item_alone_is_framed(shop):
     cards = re.findall(r"border:2px solid (#\w+|transparent)", make_shelf(shop, [5, 6, 7], marked=6)._repr_html_())
     assert cards == ["transparent", "#d55e00", "transparent"]
+
+
+@pytest.mark.parametrize(("items", "columns"), [(1, 1), (6, 6), (10, 10), (19, 10)])
+def test_cards_shrink_before_they_wrap(shop, items, columns):
+    page = make_shelf(shop, range(1, items + 1))._repr_html_()
+    assert f"clamp({SMALLEST_CARD}px,(100% - {GAP * columns}px)/{columns},{CARD_WIDTH}px)" in page
 
 
 def test_a_shelf_reads_itself_out():

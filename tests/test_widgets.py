@@ -264,20 +264,26 @@ def test_a_model_without_experts_is_refused():
         view_gates(tiny.tiny_model(use_experts=False), DATASET, 1)
 
 
+def gate_parts(*arguments, **options):
+    """What a gate explorer is made of: four controls, the item's HTML and that of what becomes of it."""
+    (controls, head), page = (getattr(part, "children", part) for part in gate_explorer(*arguments, **options).children)
+    return *controls.children, head, page
+
+
 def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(planted):
-    item, id_of, muted, shopper, page = gate_explorer(MODEL, DATASET, "item 3", "user 1", top_k=50).children
+    item, id_of, muted, shopper, head, page = gate_parts(MODEL, DATASET, "item 3", "user 1", top_k=50)
     assert (item.value, id_of.value, shopper.value, muted.value) == (3, 3, 2, ())
     drawn = []
     page.observe(lambda change: drawn.append(change.new), "value")
     id_of.value = 13
-    assert len(drawn) == 1 and page.value.count("with the ID of") == 1
+    assert len(drawn) == 1 and head.value.count("with the ID of") == 1
     for n, choice in enumerate(muted.options[1:]):
         muted.value = choice[1]
         assert page.value.count(f"expert {n + 1} 0%") == 2
     assert len(drawn) == 1 + MODEL.config.num_experts
     item.value = 1
     assert id_of.value == 1, "another item starts with its own ID"
-    assert len(drawn) == 2 + MODEL.config.num_experts and "with the ID of" not in page.value
+    assert len(drawn) == 2 + MODEL.config.num_experts and "with the ID of" not in head.value
     for control in (item, id_of, shopper):
         for number in (control.min, control.max):
             control.value = number
@@ -286,7 +292,7 @@ def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(plante
 
 
 def test_of_two_moves_served_at_once_the_later_has_the_last_word(monkeypatch):
-    item, _, muted, _, page = gate_explorer(MODEL, DATASET).children
+    item, _, muted, *_, page = gate_parts(MODEL, DATASET)
     view, begun = widgets.view_gates, threading.Event()
 
     def slow_when_muted(*arguments, **options):
@@ -310,12 +316,12 @@ def test_of_two_moves_served_at_once_the_later_has_the_last_word(monkeypatch):
 
 
 def test_markup_from_the_data_stays_text_in_the_gate_explorer(planted):
-    *_, page = gate_explorer(MODEL, DATASET, "item 3").children
+    *_, page = gate_parts(MODEL, DATASET, "item 3")
     assert "&lt;blocks&gt;" in page.value and "<blocks>" not in page.value
 
 
 def test_a_single_expert_cannot_be_muted():
-    _, _, muted, *_ = gate_explorer(tiny.tiny_model(num_experts=1), DATASET).children
+    _, _, muted, *_ = gate_parts(tiny.tiny_model(num_experts=1), DATASET)
     assert muted.options == (("nobody", ()),)
 
 
@@ -331,7 +337,7 @@ def test_a_move_of_the_gates_takes_less_than_200_milliseconds():
     shop = load_dataset(BUNDLED_DATA / "shop")
     features = load_features(shop)
     model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, features)
-    _, id_of, *_, page = gate_explorer(model, shop, "T0869", "U0042").children
+    _, id_of, *_, page = gate_parts(model, shop, "T0869", "U0042")
     seconds, sizes = [], []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # process time counts every thread

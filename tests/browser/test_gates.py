@@ -43,6 +43,10 @@ def test_heatmaps_are_drawn_and_the_explorer_swaps_ids_and_mutes_experts(open_no
     assert len(swapped) == len(pictures) + 1, "the giver of the ID is shown, and nothing piles up"
     assert swapped[2:8] != pictures[1:7] and swapped[8:14] != pictures[7:13], "its neighbours move"
     lab.screenshot("02_expert_gates_swapped")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert explorer.bounding_box()["height"] <= 720, "it fits a laptop's screen"
+    assert explorer.evaluate("box => box.scrollWidth <= box.clientWidth"), "nothing is cut off"
+    page.set_viewport_size({"width": 1300, "height": 1600})
 
     explorer.locator("select").select_option("expert 3")
     for bars in explorer.locator('[role="img"]').all():
