@@ -672,6 +672,20 @@ PANELS = {
 }
 
 
+def training_curves(steps: pd.DataFrame, epochs: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(x, y) of each line of ``plot_training``, in its order: what a live figure has to be given anew."""
+    smooth, numbers, nothing = smoothed(steps), np.arange(1, len(steps) + 1), np.full(len(steps), np.nan)
+    names = [f"{name}/{term}" for term in PANELS for name in WORDS] + [f"gradient/{name}" for name in MODULE_LINES]
+    curves = [(numbers, smooth[name].to_numpy().round(5) if name in smooth else nothing) for name in names]
+    scores = [epochs[name].to_numpy() if len(epochs) else np.array([]) for name in ("step", "valid_ndcg@10")]
+    return [*curves, (scores[0], scores[1].round(4))]
+
+
+def smoothed(steps: pd.DataFrame) -> pd.DataFrame:
+    """Each value the mean of the latest ten."""
+    return steps.rolling(SMOOTHING, min_periods=1).mean()
+
+
 def plot_training(
     steps: pd.DataFrame, epochs: pd.DataFrame, num_items: int | None = None, baseline: float | None = None
 ) -> go.Figure:
@@ -688,28 +702,25 @@ def plot_training(
     titles = [*PANELS.values(), "Gradient norm of each module", "Validation N@10"]
     layout = [[{}, {}, {}], [{}, {}, {}], [{"colspan": 2}, None, {}]]
     figure = make_subplots(3, 3, specs=layout, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.12)
-    smooth = steps.rolling(SMOOTHING, min_periods=1).mean()
+    curves = iter(training_curves(steps, epochs))
 
-    def line(column: str, row: int, place: int, **look: object) -> None:
-        values = smooth[column].to_numpy() if column in smooth else np.full(len(steps), np.nan)
-        trace = go.Scatter(x=np.arange(1, len(steps) + 1), y=values.round(5), mode="lines", **look)
-        figure.add_trace(trace, row, place)
+    def line(row: int, place: int, **look: object) -> None:
+        x, y = next(curves)
+        figure.add_trace(go.Scatter(x=x, y=y, **{"mode": "lines"} | look), row, place)
 
-    for number, term in enumerate(PANELS):
+    for number in range(len(PANELS)):
         for name in WORDS:
             look = {"name": WORDS[name], "legendgroup": name, "line": {"color": COLOURS[name], "width": 2}}
-            line(f"{name}/{term}", number // 3 + 1, number % 3 + 1, showlegend=number == 0, **look)
+            line(number // 3 + 1, number % 3 + 1, showlegend=number == 0, **look)
     for module, look in MODULE_LINES.items():
-        line(f"gradient/{module}", 3, 1, name=module, line=look | {"width": 2}, legend="legend2")
-    scores = go.Scatter(
-        x=epochs["step"] if len(epochs) else [],
-        y=epochs["valid_ndcg@10"].round(4) if len(epochs) else [],
+        line(3, 1, name=module, line=look | {"width": 2}, legend="legend2")
+    line(
+        *(3, 3),
         mode="lines+markers",
         line={"color": "#222222", "width": 2},
         showlegend=False,
         hovertemplate="after step %{x}: N@10 %{y:.3f}<extra></extra>",
     )
-    figure.add_trace(scores, 3, 3)
     grey = {"line": {"dash": "dot", "color": "#777777"}, "annotation_font_size": 11, "annotation_font_color": "#555555"}
     if num_items:
         figure.add_hline(math.log(num_items), row=1, col=1, annotation_text="guessing", **grey)
@@ -717,7 +728,7 @@ def plot_training(
         figure.add_hline(baseline, row=3, col=3, annotation_text="popularity", **grey)
     figure.update_xaxes(rangemode="tozero").update_yaxes(type="log", dtick=1, row=3, col=1)
     figure.update_xaxes(title="training step", title_standoff=4, row=3).update_yaxes(rangemode="tozero", row=3, col=3)
-    figure = finish(figure, tell_training(smooth, epochs))
+    figure = finish(figure, tell_training(smoothed(steps), epochs))
     for title in figure.layout.annotations[: len(titles)]:
         title.font.size = 13
     return figure.update_layout(

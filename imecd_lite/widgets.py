@@ -39,6 +39,7 @@ from imecd_lite.plots import (
     plot_training,
     share_bars,
     system_bars,
+    training_curves,
 )
 from imecd_lite.recommend import score_history
 from imecd_lite.results import Outcome
@@ -870,10 +871,9 @@ class TrainingMonitor(ipywidgets.VBox):
     def draw(self) -> None:
         """Fill the figure with what is there."""
         self.drawn = time.monotonic()
-        fresh = self.figure()
         with self.curves.batch_update():
-            for line, new in zip(self.curves.data, fresh.data, strict=True):
-                line.x, line.y = new.x, new.y
+            for line, (x, y) in zip(self.curves.data, training_curves(self.steps, self.epochs), strict=True):
+                line.x, line.y = x, y
         self.news.value = f"<b>{html.escape(tell_progress(self.step_rows, self.epoch_rows))}</b>"
 
 
