@@ -27,7 +27,6 @@ import test_transformer
 import tiny
 
 from imecd_lite import codebooks, diffusion, model, recommend, train
-from imecd_lite.baselines import Popularity
 from imecd_lite.codebooks import SequenceCodebook
 from imecd_lite.dataset import Dataset
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, TokenDenoiser
@@ -647,7 +646,7 @@ MUTANTS = [
     ),
     # Baseline, recommendations, training
     (
-        Popularity.fit_statistics,
+        Dataset.train_counts.func,
         test_popularity.test_held_out_items_do_not_count,
         [
             ("popularity knows the future", "sequence[:-2]", "sequence"),
@@ -751,6 +750,8 @@ def mutated_code(function: Callable, old: str, new: str) -> types.CodeType:
     namespace = dict(function.__globals__)
     exec(f"def make({free}):\n{body}\n    return {function.__name__}", namespace)
     mutant = namespace["make"](*function.__code__.co_freevars)
+    if isinstance(mutant, functools.cached_property):
+        mutant = mutant.func
     return inspect.unwrap(mutant.fget if isinstance(mutant, property) else mutant).__code__
 
 
