@@ -87,9 +87,28 @@ def check_pooling(pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) ->
     return Verdict(WRONG, "the shape is right, the numbers are not; take one text and work it out by hand.")
 
 
+def judge(is_with: Callable[[tuple[str, ...]], bool], mistakes: dict[str, str], praise: str) -> Verdict | None:
+    """Right, with ``praise``, or which of ``mistakes``, at most two, explain an answer; None where they don't.
+
+    Args:
+        is_with: whether the answer is the one that these mistakes lead to; right is the one of none.
+        mistakes: by key, what to say of each.
+    """
+    for count in range(3):
+        for made in combinations(mistakes, count):
+            if is_with(made):
+                return Verdict(WRONG, " And ".join(mistakes[key] for key in made)) if made else Verdict(RIGHT, praise)
+    return None
+
+
 def close(answer: torch.Tensor, other: torch.Tensor) -> bool:
     """Are two tensors of one shape the same but for rounding?"""
     return torch.allclose(answer.double(), other.double(), atol=1e-5)
+
+
+def tell(numbers: torch.Tensor) -> str:
+    """Numbers to three places."""
+    return ", ".join(f"{value:.3f}" for value in numbers.tolist())
 
 
 NEAREST_MISTAKES = {
@@ -111,12 +130,12 @@ def check_nearest(nearest: Callable[[torch.Tensor, int, int], torch.Tensor]) -> 
     read = read_answer(nearest(vectors.clone(), item, k), (k,), "one item a neighbour", "return the k nearest items.")
     if isinstance(read, Verdict):
         return read
-    for count in range(3):
-        for mistakes in combinations(NEAREST_MISTAKES, count):
-            if read.tolist() == nearest_with(vectors, item, k, mistakes):
-                if not mistakes:
-                    return Verdict(RIGHT, "cosines, nearest first, without the item itself.")
-                return Verdict(WRONG, " And ".join(NEAREST_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: read.tolist() == nearest_with(vectors, item, k, made),
+        NEAREST_MISTAKES,
+        "cosines, nearest first, without the item itself.",
+    ):
+        return verdict
     if sorted(read.tolist()) == sorted(nearest_with(vectors, item, k)):
         return Verdict(WRONG, "the right items in another order; put the nearest first.")
     return Verdict(WRONG, f"of {k} items, {len(set(read.tolist()) & set(nearest_with(vectors, item, k)))} are right.")
@@ -189,12 +208,12 @@ def check_gates(gates: object, model: IMECD, modality: str = "text") -> Verdict:
     read = read_answer(gates, shape, "one gate an item, one weight an expert", "make a gate for every item by Eq. 3.")
     if isinstance(read, Verdict):
         return read
-    for count in range(3):
-        for mistakes in combinations(GATE_MISTAKES, count):
-            if close(read, gates_with(model, modality, mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, f"{shape[0]:,} gates, and each shares out 1 among {experts} experts.")
-                return Verdict(WRONG, " And ".join(GATE_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, gates_with(model, modality, made)),
+        GATE_MISTAKES,
+        f"{shape[0]:,} gates, and each shares out 1 among {experts} experts.",
+    ):
+        return verdict
     sums = read.double().sum(dim=1)  # (I,)
     if not close(sums, torch.ones_like(sums)):
         return Verdict(WRONG, f"a gate shares out 1 among the experts; your first item's sums to {sums[0]:.3f}.")
@@ -273,12 +292,12 @@ def check_gumbel_softmax(choose: Callable[[torch.Tensor, torch.Tensor, float], t
     read = read_answer(answer, (4, 6), "a choice a history, a share a code", "return the soft choice of Eq. 8.")
     if isinstance(read, Verdict):
         return read
-    for count in range(3):
-        for mistakes in combinations(GUMBEL_MISTAKES, count):
-            if close(read, gumbel_softmax_with(logits, uniform, temperature, mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, "each history shares out 1 among the codes, and chance has a say in it.")
-                return Verdict(WRONG, " And ".join(GUMBEL_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, gumbel_softmax_with(logits, uniform, temperature, made)),
+        GUMBEL_MISTAKES,
+        "each history shares out 1 among the codes, and chance has a say in it.",
+    ):
+        return verdict
     if close(read, F.one_hot(gumbel_softmax_with(logits, uniform, temperature).argmax(dim=1), 6)):
         return Verdict(WRONG, "that is the hard choice already; Eq. 8 ends with the soft one, a softmax.")
     sums = read.double().sum(dim=1)  # (B,)
@@ -422,12 +441,12 @@ def check_add_noise(
         )
     if close(read, other):
         return Verdict(WRONG, "the noise has no say in your x_t: use `noise`, the one that is given.")
-    for count in range(3):
-        for mistakes in combinations(NOISE_MISTAKES, count):
-            if close(read, noised_with(x_0, noise, t, betas, mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, "and no loop over the steps: Eq. 12 jumps to any t at once.")
-                return Verdict(WRONG, " And ".join(NOISE_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, noised_with(x_0, noise, t, betas, made)),
+        NOISE_MISTAKES,
+        "and no loop over the steps: Eq. 12 jumps to any t at once.",
+    ):
+        return verdict
     for one in range(1, len(betas) + 1):
         if close(read, noised_with(x_0, noise, torch.full_like(t, one), betas)):
             return Verdict(WRONG, f"you took t = {one} for the whole batch; every row has a t of its own.")
@@ -520,13 +539,14 @@ def check_step(step: Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor, to
         reads.append(read)
     if not all(read.double().isfinite().all() for read in reads):
         return Verdict(WRONG, "some are not finite numbers; is there a 1 - abar_0, zero, below a fraction?")
-    for count in range(3):
-        for mistakes in combinations(STEP_MISTAKES, count):
-            wanted = [stepped_with(prediction, x_t, t, noise, abar, mistakes) for t in times]
-            if all(close(read, one) for read, one in zip(reads, wanted, strict=True)):
-                if not mistakes:
-                    return Verdict(RIGHT, "and at t = 1 it returns the prediction itself.")
-                return Verdict(WRONG, " And ".join(STEP_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: all(
+            close(r, stepped_with(prediction, x_t, t, noise, abar, made)) for t, r in zip(times, reads, strict=True)
+        ),
+        STEP_MISTAKES,
+        "and at t = 1 it returns the prediction itself.",
+    ):
+        return verdict
     right = [
         t for t, read in zip(times, reads, strict=True) if close(read, stepped_with(prediction, x_t, t, noise, abar))
     ]
@@ -639,12 +659,12 @@ def check_cross_entropy(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tenso
     read = read_answer(answer, (), "one number for the batch", stub)
     if isinstance(read, Verdict):
         return read
-    for count in range(3):
-        for mistakes in combinations(CROSS_ENTROPY_MISTAKES, count):
-            if close(read, cross_entropy_with(logits, pos_items, mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, "a model that knows nothing pays log I, one that is sure and right pays 0.")
-                return Verdict(WRONG, " And ".join(CROSS_ENTROPY_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, cross_entropy_with(logits, pos_items, made)),
+        CROSS_ENTROPY_MISTAKES,
+        "a model that knows nothing pays log I, one that is sure and right pays 0.",
+    ):
+        return verdict
     others = {
         "that is the log of the sum in Eq. 20 alone; take the score of the item that was bought off it.": (
             logits.logsumexp(dim=1).mean()
@@ -695,12 +715,12 @@ def check_total(total: Callable[[dict[str, float], IMECDConfig], float]) -> Verd
     read = read_answer(total(dict(terms), config), (), "one number", stub)
     if isinstance(read, Verdict):
         return read
-    for count in range(3):
-        for mistakes in combinations(TOTAL_MISTAKES, count):
-            if close(read, torch.tensor(total_with(terms, config, mistakes))):
-                if not mistakes:
-                    return Verdict(RIGHT, "one number, and every module learns from it.")
-                return Verdict(WRONG, " And ".join(TOTAL_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, torch.tensor(total_with(terms, config, made))),
+        TOTAL_MISTAKES,
+        "one number, and every module learns from it.",
+    ):
+        return verdict
     return Verdict(WRONG, "the number is not right; which terms of which modality did you leave out, or weigh twice?")
 
 
@@ -775,12 +795,12 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
         if isinstance(numbers, Verdict):
             return numbers
         read.append(tuple(round(number, 4) for number in numbers.tolist()))  # a learner's N@10 may be a float32
-    for count in range(3):
-        for mistakes in combinations(STOPPING_MISTAKES, count):
-            if read == stopping_answers(mistakes):
-                if not mistakes:
-                    return Verdict(RIGHT, f"{len(read)} curves, ties and impatience among them.")
-                return Verdict(WRONG, " And ".join(STOPPING_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: read == stopping_answers(made),
+        STOPPING_MISTAKES,
+        f"{len(read)} curves, ties and impatience among them.",
+    ):
+        return verdict
     for (scores, patience), answer, (kept, last) in zip(STOPPING_CASES, read, stopping_answers(), strict=True):
         if answer != (kept, last):
             said = f"for {scores} and patience {patience}, epoch {kept} is kept and epoch {last} is the last"
@@ -843,22 +863,16 @@ def check_metrics(metrics: Callable[[int, int], tuple[float, float]]) -> Verdict
             return read
         answers.append(read.double())
     read = torch.stack(answers)
-    for count in range(3):
-        for mistakes in combinations(METRIC_MISTAKES, count):
-            if close(read, metrics_with(mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, f"{len(METRIC_CASES)} cases; N@K is 1 at the first place and falls slowly.")
-                return Verdict(WRONG, " And ".join(METRIC_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, metrics_with(made)),
+        METRIC_MISTAKES,
+        f"{len(METRIC_CASES)} cases; N@K is 1 at the first place and falls slowly.",
+    ):
+        return verdict
     for (rank, k), answer, right in zip(METRIC_CASES, read, metrics_with(), strict=True):
         if not close(answer, right):
-            said = ", ".join(f"{value:.3f}" for value in right.tolist())
-            return Verdict(WRONG, f"for rank {rank} and K = {k} it should be {said}; you say {tell(answer)}.")
+            return Verdict(WRONG, f"for rank {rank} and K = {k} it should be {tell(right)}; you say {tell(answer)}.")
     raise AssertionError("one answer differs")
-
-
-def tell(numbers: torch.Tensor) -> str:
-    """Numbers to three places."""
-    return ", ".join(f"{value:.3f}" for value in numbers.tolist())
 
 
 def metrics_with(mistakes: tuple[str, ...] = ()) -> torch.Tensor:
@@ -889,12 +903,12 @@ def check_rank(rank: Callable[[torch.Tensor, int], int]) -> Verdict:
         if isinstance(read, Verdict):
             return read
         answers.append(int(read))
-    for count in range(3):
-        for mistakes in combinations(RANK_MISTAKES, count):
-            if answers == ranks_with(mistakes):
-                if not mistakes:
-                    return Verdict(RIGHT, "and a model that scores everything alike gets the last rank, not the first.")
-                return Verdict(WRONG, " And ".join(RANK_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: answers == ranks_with(made),
+        RANK_MISTAKES,
+        "and a model that scores everything alike gets the last rank, not the first.",
+    ):
+        return verdict
     bounds = zip(ranks_with(("ties",)), answers, ranks_with(), strict=True)
     if all(low <= answer <= high for low, answer, high in bounds):
         return Verdict(WRONG, RANK_MISTAKES["ties"])
@@ -946,12 +960,12 @@ def check_sampling(expected: Callable[[int, int, int], float]) -> Verdict:
             return read
         answers.append(read.double())
     read = torch.stack(answers)
-    for count in range(3):
-        for mistakes in combinations(SAMPLING_MISTAKES, count):
-            if close(read, sampling_with(mistakes)):
-                if not mistakes:
-                    return Verdict(RIGHT, "and from rank 1 nobody can fall, whatever is drawn.")
-                return Verdict(WRONG, " And ".join(SAMPLING_MISTAKES[mistake] for mistake in mistakes))
+    if verdict := judge(
+        lambda made: close(read, sampling_with(made)),
+        SAMPLING_MISTAKES,
+        "and from rank 1 nobody can fall, whatever is drawn.",
+    ):
+        return verdict
     for case, answer, right in zip(SAMPLING_CASES, read.tolist(), sampling_with().tolist(), strict=True):
         if not np.isclose(answer, right):
             rank, items, negatives = case
@@ -995,15 +1009,15 @@ def check_interval(
     low, high = read.tolist()
     if low > high:
         return Verdict(WRONG, "the lower end comes first.")
-    right = interval_with()
-    others = {mistake: interval_with(mistake) for mistake in ("", *INTERVAL_MISTAKES)}
-    nearest = min(others, key=lambda mistake: np.abs(np.subtract(others[mistake], (low, high))).max())
-    near, far = others[nearest]
-    if np.allclose((low, high), (near, far), atol=0.1 * (far - near)):
+    known = {mistake: interval_with(mistake) for mistake in ("", *INTERVAL_MISTAKES)}
+    nearest = min(known, key=lambda mistake: np.abs(np.subtract(known[mistake], (low, high))).max())
+    left, right = known[nearest]
+    if np.allclose((low, high), (left, right), atol=0.1 * (right - left)):
         if not nearest:
             return Verdict(RIGHT, f"{low:+.3f} to {high:+.3f}: pairing takes the ease of a shopper out.")
         return Verdict(WRONG, INTERVAL_MISTAKES[nearest])
-    return Verdict(WRONG, f"you say {low:+.3f} to {high:+.3f}; it should be about {right[0]:+.3f} to {right[1]:+.3f}.")
+    left, right = known[""]
+    return Verdict(WRONG, f"you say {low:+.3f} to {high:+.3f}; it should be about {left:+.3f} to {right:+.3f}.")
 
 
 def made_values() -> tuple[np.ndarray, np.ndarray]:

@@ -796,6 +796,12 @@ def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, 
     return figure.update_layout(margin={"l": 70, "t": 80}, legend_y=-0.2)
 
 
+def interval_bars(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, object]:
+    """Plotly's error bars from ``low`` to ``high``, (n,) each, round the values."""
+    sides = {"array": (high - values).round(4), "arrayminus": (values - low).round(4)}
+    return {"type": "data", "symmetric": False, "thickness": 2, **sides}
+
+
 def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axis: str) -> go.Figure:
     """A dot with its interval for each system, one below the other.
 
@@ -811,13 +817,7 @@ def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axi
         marker={"size": 11, "color": "#222222"},
         text=[f"{value:.3f}" for value in values[:, 0]],
         textposition="top center",
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": (values[:, 2] - values[:, 0]).round(4),
-            "arrayminus": (values[:, 0] - values[:, 1]).round(4),
-            "thickness": 2,
-        },
+        error_x=interval_bars(*values.T),
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )
     figure = go.Figure(trace).update_xaxes(title=axis, rangemode="tozero")
@@ -841,13 +841,7 @@ def plot_differences(differences: dict[str, tuple[float, float, float]], title: 
         y=[html.escape(name) for name in names],
         mode="markers",
         marker={"size": 11, "color": "#222222", "symbol": ["circle-open" if one else "circle" for one in holds]},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": (values[:, 2] - values[:, 0]).round(4),
-            "arrayminus": (values[:, 0] - values[:, 1]).round(4),
-            "thickness": 2,
-        },
+        error_x=interval_bars(*values.T),
         hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
     )
     figure = go.Figure(trace).update_xaxes(title=axis, title_standoff=6).add_vline(0, line={"dash": "dot", "width": 1})
@@ -963,12 +957,7 @@ def plot_sweeps(points: pd.DataFrame, title: str) -> DescribedFigure:
         trace = go.Scatter(
             x=[str(value) for value in line["value"]],
             y=line["mean"].round(4),
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": (line["high"] - line["mean"]).round(4),
-                "arrayminus": (line["mean"] - line["low"]).round(4),
-            },
+            error_y=interval_bars(*(line[column].to_numpy() for column in ("mean", "low", "high"))),
             mode="lines+markers",
             line_color="#222222",
             marker_size=9,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,6 @@ def load_outcomes(folder: Path, name: str) -> list[Outcome]:
     return [load_outcome(path) for path in paths]
 
 
-def stack_ranks(outcomes: list[Outcome]) -> np.ndarray:
+def stack_ranks(outcomes: Sequence[Outcome]) -> np.ndarray:
     """The ranks of all seeds, (S, U)."""
     return np.stack([outcome.ranks for outcome in outcomes])

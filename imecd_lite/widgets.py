@@ -42,7 +42,7 @@ from imecd_lite.plots import (
     training_curves,
 )
 from imecd_lite.recommend import score_history
-from imecd_lite.results import Outcome
+from imecd_lite.results import Outcome, stack_ranks
 from imecd_lite.shelf import CARD_WIDTH, Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
 from imecd_lite.walks import Walk, walk
@@ -989,7 +989,7 @@ def view_comparison(
         rows: (U,) bool, at least one of them true.
         metric: such as "ndcg@10".
     """
-    ranks = {name: np.stack([seed.ranks for seed in seeds])[:, rows] for name, seeds in systems.items()}
+    ranks = {name: stack_ranks(seeds)[:, rows] for name, seeds in systems.items()}
     means = {name: float(user_values(table, metric).mean()) for name, table in ranks.items()}
     values = [user_values(ranks[name], metric).mean(axis=0) for name in (first, second)]  # of the group
     differences = np.zeros(len(rows))
