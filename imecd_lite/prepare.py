@@ -1,0 +1,117 @@
+"""From foreign data to a dataset folder: what every ``prepare`` command shares."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
+
+from imecd_lite.dataset import ITEM_COLUMNS
+from imecd_lite.errors import InputError
+from imecd_lite.files import read_json, write_atomically, write_json
+
+SETTINGS_FILE = "prepare.json"
+"""How a folder was prepared; an interrupted command goes on in a folder that was begun in the same way."""
+DROPPED_FILE = "dropped.csv"
+"""What was left out: a row for each row of the sources that is in neither table."""
+
+
+@contextmanager
+def staged(output: Path, settings: dict) -> Iterator[Path]:
+    """A folder to work in, ``output`` with ".partial" added; when the block ends well it becomes ``output``.
+
+    What an interrupted command left in it is there again, for the block to go on with.
+
+    Args:
+        output: must not exist.
+        settings: all that decides what the block makes, as JSON.
+
+    Raises:
+        InputError: ``output`` exists, or its partial folder was begun with other settings.
+    """
+    if output.exists():
+        raise InputError(f"{output} is already there; name another --output, or delete it first.")
+    folder = output.with_name(output.name + ".partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = folder / SETTINGS_FILE
+    if noted.exists():
+        then, now = read_json(noted), json.loads(json.dumps(settings))
+        for name in sorted(then.keys() | now.keys()):
+            if then.get(name) != now.get(name):
+                raise InputError(
+                    f"{folder} was begun with {name} {then.get(name)!r}, not {now.get(name)!r}; "
+                    "go on with that, or delete the folder to begin anew."
+                )
+    else:
+        write_json(noted, settings)
+    yield folder
+    os.replace(folder, output)
+
+
+class DropLog:
+    """An account of what is left out, written as it grows: nothing that was read disappears in silence.
+
+    Args:
+        path: the CSV file to write: source, line, id, reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()  # by (source, reason)
+        self.file = path.open("w", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file, lineterminator="\n")
+        self.writer.writerow(("source", "line", "id", "reason"))
+
+    def __enter__(self) -> DropLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+    def drop(self, source: str, line: int, name: str, reason: str) -> None:
+        """Note that ``line`` of ``source``, about ``name``, is left out, and why."""
+        self.counts[source, reason] += 1
+        self.writer.writerow((source, line, name, reason))
+
+    def total(self, source: str) -> int:
+        """How many rows of ``source`` were left out."""
+        return sum(count for (where, _), count in self.counts.items() if where == source)
+
+    def lines(self) -> list[str]:
+        """What a person is told: a line for each reason, the commonest first."""
+        return [f"{count:,} of {source}: {reason}" for (source, reason), count in self.counts.most_common()]
+
+
+def plain_text(markup: str) -> str:
+    """Text without tags, scripts, styles, entities, control characters and runs of white space.
+
+    Shops export titles with markup in them, and sometimes markup that was escaped twice.
+    """
+    while re.search(r"[<&]", markup):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)  # a title may look like a path
+            soup = BeautifulSoup(markup, "html.parser")
+        for tag in soup(["script", "style"]):
+            tag.decompose()
+        text = soup.get_text(" ")
+        if text == markup:
+            break
+        markup = text
+    return " ".join("".join(c if c.isprintable() else " " for c in markup).split())
+
+
+def write_tables(folder: Path, interactions: pd.DataFrame, items: pd.DataFrame | None) -> None:
+    """Write ``interactions.csv`` (user_id, item_id, timestamp) and, unless None, ``items.csv`` of a dataset folder."""
+    tables = {"interactions.csv": interactions[["user_id", "item_id", "timestamp"]]}
+    if items is not None:
+        tables["items.csv"] = items[list(ITEM_COLUMNS)]
+    for name, table in tables.items():
+        write_atomically(folder / name, lambda path, table=table: table.to_csv(path, index=False, lineterminator="\n"))

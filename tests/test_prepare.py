@@ -1,0 +1,84 @@
+"""What the prepare commands share: a folder that is whole or not there, plain texts, an account of what is dropped."""
+
+import csv
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imecd_lite.errors import InputError
+from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged
+
+
+def test_the_folder_appears_when_the_work_is_done(tmp_path):
+    with staged(tmp_path / "shop", {"seed": 0}) as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "shop").exists()
+    assert (tmp_path / "shop/a").read_text() == "a" and not folder.exists()
+
+
+def test_interrupted_work_is_kept_and_gone_on_with(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "shop", {"seed": 0}) as folder:
+        (folder / "a").write_text("a")
+        raise KeyboardInterrupt
+    assert not (tmp_path / "shop").exists()
+    with staged(tmp_path / "shop", {"seed": 0}) as again:
+        assert (again / "a").read_text() == "a"
+
+
+def test_work_begun_otherwise_is_not_mixed_with(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "shop", {"seed": 0}):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(InputError, match=r"shop.partial was begun with seed 0, not 1; go on with that"),
+        staged(tmp_path / "shop", {"seed": 1}),
+    ):
+        pytest.fail("the block ran")
+
+
+def test_what_is_there_is_never_overwritten(tmp_path):
+    (tmp_path / "shop").mkdir()
+    with pytest.raises(InputError, match="is already there"), staged(tmp_path / "shop", {}):
+        pytest.fail("the block ran")
+    assert not (tmp_path / "shop.partial").exists()
+
+
+def test_what_is_dropped_is_written_and_counted(tmp_path):
+    with DropLog(tmp_path / DROPPED_FILE) as log:
+        log.drop("reviews.json", 7, "B001", "no such item")
+        log.drop("reviews.json", 9, "B002", "no such item")
+        log.drop("items.csv", 2, "B001", "no picture")
+    rows = list(csv.reader((tmp_path / DROPPED_FILE).open()))
+    assert rows == [
+        ["source", "line", "id", "reason"],
+        ["reviews.json", "7", "B001", "no such item"],
+        ["reviews.json", "9", "B002", "no such item"],
+        ["items.csv", "2", "B001", "no picture"],
+    ]
+    assert log.total("reviews.json") == 2 and log.total("items.csv") == 1
+    assert log.lines() == ["2 of reviews.json: no such item", "1 of items.csv: no picture"]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("Salt &amp; Pepper", "Salt & Pepper"),
+        ("Salt &amp;amp; Pepper", "Salt & Pepper"),
+        ("<b>Bold</b> bear", "Bold bear"),
+        ("&lt;script&gt;alert(1)&lt;/script&gt;bear", "bear"),
+        ("a<br>b", "a b"),
+        ("5 < 6 and 7 > 6", "5 < 6 and 7 > 6"),
+        ("M&Ms", "M&Ms"),
+        ("images/bear.jpg", "images/bear.jpg"),
+        ("two\r\n lines\x00", "two lines"),
+        ("<style>p {color: red}</style>", ""),
+        ("", ""),
+    ],
+)
+def test_markup_becomes_text(markup, text):
+    assert plain_text(markup) == text
+
+
+@given(st.text() | st.text(alphabet="<>&;/ab#x0\"'"))
+def test_plain_text_of_plain_text_is_itself(markup):
+    assert plain_text(plain_text(markup)) == plain_text(markup)
