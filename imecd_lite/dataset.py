@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,13 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imecd_lite.errors import InputError
+from imecd_lite.errors import InputError, quote
 
 ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "image")
 MIN_INTERACTIONS = 5
 """The 5-core of section IV-A1."""
 CHUNK_LENGTHS = (4, 8, 16, 32)
 """``length_chunks`` cuts a batch at these history lengths."""
+ROWS_AT_ONCE = 100_000
+"""``read_table`` packs this many rows at a time: lists of strings take ten times the memory of a table."""
+CONTROL = r"[\x00-\x1f\x7f]"
+"""Characters that no id may hold: tables and screens break at them."""
 
 
 @dataclass(frozen=True)
@@ -254,13 +259,11 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
         known = table["item_id"].isin(complete["item_id"])
         dropped["interactions with items without text or picture"] = int((~known).sum())
         table = table[known]
-    before = len(table)
-    table = five_core(table)
-    dropped[f"interactions outside the {MIN_INTERACTIONS}-core"] = before - len(table)
-    if table.empty:
-        reasons = " and ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        raise InputError(f"Nothing of {path} is left after the paper's filters, which took {reasons}; add more data.")
-    table = table.sort_values("timestamp", kind="stable")
+    core = five_core(table)
+    dropped[f"interactions outside the {MIN_INTERACTIONS}-core"] = len(table) - len(core)
+    if core.empty:
+        raise nothing_left(path, table, dropped)
+    table = core.sort_values("timestamp", kind="stable")
     user_ids, item_ids = sorted(table["user_id"].unique()), sorted(table["item_id"].unique())
     users = pd.Index(user_ids).get_indexer(table["user_id"])
     order = np.argsort(users, kind="stable")
@@ -295,22 +298,39 @@ def five_core(table: pd.DataFrame) -> pd.DataFrame:
         kept &= enough
 
 
+def nothing_left(path: Path, table: pd.DataFrame, dropped: dict[str, int]) -> InputError:
+    """The error for data of which the filters leave nothing: which of them took how many, and whom the core lacks.
+
+    Args:
+        table: what the five-core, the last filter, was given.
+        dropped: how many rows each filter took.
+    """
+    reasons = " and ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+    remedy = "give items a title and a picture" if any(dropped.values()) else "interactions.csv has no rows"
+    if len(table):
+        counts = [table[column].value_counts() for column in ("user_id", "item_id")]
+        users, items = (f"{(count >= MIN_INTERACTIONS).sum():,} of {len(count):,}" for count in counts)
+        reasons += f", where {users} users and {items} items have {MIN_INTERACTIONS} or more"
+        remedy = "add more data"
+    return InputError(f"Nothing of {path} is left after the paper's filters, which took {reasons}; {remedy}.")
+
+
 def read_interactions(path: Path) -> pd.DataFrame:
     """``interactions.csv`` as strings, its timestamps as numbers; the index is the line in the file."""
     table = read_table(path, ("user_id", "item_id", "timestamp"))
     times = pd.to_numeric(table["timestamp"], errors="coerce")
     refuse_lines(path, table, "timestamp", ~np.isfinite(times), "is not a number", "give seconds since 1970")
     for column in ("user_id", "item_id"):
-        refuse_lines(path, table, column, table[column] == "", "is empty", "fill it in")
+        refuse_ids(path, table, column)
     return table[["user_id", "item_id"]].assign(timestamp=times.astype(float))
 
 
 def read_items(path: Path) -> pd.DataFrame:
     """``items.csv``: strings, empty where missing; pictures must lie in the folder."""
     source = path / "items.csv"
-    table = read_table(source, ("item_id", "title", "image"))
+    table = read_table(source, ("item_id", "title", "image"), ITEM_COLUMNS)
     items = table.reindex(columns=list(ITEM_COLUMNS), fill_value="")
-    refuse_lines(source, items, "item_id", items["item_id"] == "", "is empty", "fill it in")
+    refuse_ids(source, items, "item_id")
     refuse_lines(source, items, "item_id", items["item_id"].duplicated(), "is there twice", "keep one row")
     outside = items["image"].map(lambda image: bool(image) and leaves_folder(image)).astype(bool)
     refuse_lines(source, items, "image", outside, "leaves the folder", f"give a path below {path}")
@@ -325,33 +345,56 @@ def leaves_folder(image: str) -> bool:
     )
 
 
+def links_out(folder: Path, name: str) -> bool:
+    """Whether ``folder/name``, all links followed, lies elsewhere than below ``folder``."""
+    return not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder))
+
+
 def check_images(path: Path, items: pd.DataFrame) -> None:
-    """Every picture that ``items.csv`` names has to be there."""
-    missing = ~items["image"].map(lambda image: (path / image).is_file()).astype(bool)
+    """Every picture that ``items.csv`` names has to be there, in the folder itself."""
+    source = path / "items.csv"
+    missing = ~items["image"].map(lambda image: os.path.isfile(path / image)).astype(bool)
     others = f" ({missing.sum() - 1} others neither)" if missing.sum() > 1 else ""
     problem = f"is not there{others}"
-    refuse_lines(path / "items.csv", items, "image", missing, problem, "add the picture or leave the field empty")
+    refuse_lines(source, items, "image", missing, problem, "add the picture or leave the field empty")
+    outside = items["image"].map(lambda image: links_out(path, image)).astype(bool)
+    refuse_lines(source, items, "image", outside, "is a link out of the folder", "put the picture itself there")
+
+
+def refuse_ids(path: Path, table: pd.DataFrame, column: str) -> None:
+    """Raise ``InputError`` for the first id that is empty or holds a control character."""
+    refuse_lines(path, table, column, table[column] == "", "is empty", "fill it in")
+    control = table[column].str.contains(CONTROL)
+    refuse_lines(path, table, column, control, "holds a line end or another control character", "take it out")
 
 
 def refuse_lines(path: Path, table: pd.DataFrame, column: str, bad: pd.Series, problem: str, remedy: str) -> None:
     """Raise ``InputError`` for the first row of ``table`` that is ``bad``, naming its line and its value."""
     if bad.any():
         line = bad.idxmax()
-        raise InputError(f"{path}, line {line}: {column} {table.loc[line, column]!r} {problem}; {remedy}.")
+        raise InputError(f"{path}, line {line}: {column} {quote(table.loc[line, column])} {problem}; {remedy}.")
 
 
-def read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
+def read_table(path: Path, required: tuple[str, ...] = (), unique: tuple[str, ...] = ()) -> pd.DataFrame:
     """A CSV file with a header as strings; the index is the line on which a row ends.
 
+    Args:
+        required: columns that the file must have, once.
+        unique: columns that it may have, once.
+
     Raises:
-        InputError: the file is missing, empty, not UTF-8 or not a table, or lacks a required column.
+        InputError: the file is missing, empty, not UTF-8 or not a table, or its columns are not those asked for.
     """
-    rows, lines = [], []
+    tables, rows, lines = [], [], []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
+            check_header(path, header, required, unique)
             for row in reader:
+                if len(rows) == ROWS_AT_ONCE:
+                    tables.append(pd.DataFrame(rows, columns=header, index=lines, dtype=str))
+                    rows, lines = [], []
                 if len(row) == len(header):
                     rows.append(row)
                     lines.append(reader.line_num)
@@ -362,15 +405,30 @@ def read_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
                     )
     except FileNotFoundError:
         raise InputError(f"{path} is not there; a dataset folder needs it (see data/README.md).") from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}); give a file that can.") from None
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}; mend that line.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}, line {first_bad_line(path)}: not UTF-8 text; save the file as UTF-8.") from None
-    missing = [column for column in required if header.count(column) != 1]
-    if missing:
-        found = ", ".join(map(repr, header)) or "nothing"
-        raise InputError(f"{path} must have one column {missing[0]!r}; its first line names {found}.")
-    return pd.DataFrame(rows, columns=header, index=lines, dtype=str)
+    tables.append(pd.DataFrame(rows, columns=header, index=pd.Index(lines, dtype="int64"), dtype=str))
+    return pd.concat(tables)
+
+
+def check_header(path: Path, header: list[str], required: tuple[str, ...], unique: tuple[str, ...]) -> None:
+    """Raise ``InputError`` unless ``header`` has each required column once and no unique one twice."""
+    separators = [separator for separator in (";", "\t") if len(header) == 1 and separator in header[0]]
+    if separators:
+        raise InputError(f"{path} separates its columns by {separators[0]!r}; save it with commas between them.")
+    wrong = [name for name in required if header.count(name) != 1] + [n for n in unique if header.count(n) > 1]
+    if wrong:
+        raise InputError(f"{path} must have one column {wrong[0]!r}; its first line names {listed(header)}.")
+
+
+def listed(header: list[str]) -> str:
+    """The columns of a file for a sentence."""
+    names = [*map(quote, header[:20]), *(["..."] if len(header) > 20 else [])]
+    return ", ".join(names) or "nothing"
 
 
 def first_bad_line(path: Path) -> int:

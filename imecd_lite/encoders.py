@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ IMAGE_ENCODER = BUNDLED_DATA / "encoders" / "image"
 CACHE_FILE = "features.safetensors"
 MAX_TOKENS = 128
 """Longer texts are cut."""
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Pictures of these formats are opened; others, such as PostScript, would start foreign programs."""
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused: opening one of this size takes about 700 MB of memory."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def encode_images(
     model = load_pretrained(AutoModel, encoder).to(device).eval()
 
     def encode(batch: list[Path]) -> torch.Tensor:
-        pixels = processor([open_image(path) for path in batch], return_tensors="pt")["pixel_values"]  # (B, 3, H, W)
+        pixels = read_pixels(processor, batch)  # (B, 3, H, W)
         return model(pixels.to(device)).last_hidden_state[:, 0]  # (B, D)
 
     return in_batches(encode, list(paths), batch_size, "pictures", progress)
@@ -176,10 +181,20 @@ def in_batches(
     return torch.cat(rows)
 
 
+def read_pixels(processor: Callable, paths: Sequence[Path]) -> torch.Tensor:
+    """What an image processor makes of pictures, (B, 3, H, W); one at a time is in memory at its own size."""
+    return torch.cat([processor(open_image(path), return_tensors="pt")["pixel_values"] for path in paths])
+
+
 def open_image(path: Path) -> Image.Image:
-    """A picture as RGB, transparent parts white; ``InputError`` names one that can't be read."""
+    """A picture as RGB, transparent parts white; ``InputError`` names one that can't be read or is too large."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is less
+            image = Image.open(path, formats=PICTURE_FORMATS)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             rgba = image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def quote(value: object) -> str:
+    """``repr`` for a sentence: long ones are cut."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

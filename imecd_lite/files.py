@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -15,13 +16,25 @@ from safetensors.torch import save
 
 from imecd_lite.errors import InputError
 
+HASH = "sha256"
+"""The name in a file's metadata under which its hash is noted."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write(temporary path)`` and move the result to ``path``: the file is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call ``write(temporary path)`` and move the result to ``path``: the file is the old one or the new one, whole.
+
+    An ``OSError`` names ``path``, and leaves no temporary file to fill a full disk.
+    """
     temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: object) -> None:
@@ -58,22 +71,43 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, atomically."""
+    """Write a safetensors file, atomically; ``read_tensors`` will find out if it was changed since."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {**(metadata or {}), HASH: content_hash(tensors, metadata or {})}
     write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata; ``InputError`` when missing, truncated or foreign."""
+    """Read a safetensors file: its tensors and its metadata.
+
+    Raises:
+        InputError: the file is missing, truncated or foreign, or not what ``write_tensors`` wrote.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
     except (SafetensorError, OSError) as error:  # OSError: a folder, say
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}); copy it anew or train the model again."
+            f"{path} is not a whole safetensors file ({error}); copy it anew or run the command that made it again."
         ) from None
+    noted = metadata.pop(HASH, None)  # files of the first version and of others have none
+    if noted and noted != content_hash(tensors, metadata):
+        raise InputError(
+            f"{path} was changed since it was written, its hash is another; "
+            "copy it anew or run the command that made it again."
+        )
+    return tensors, metadata
+
+
+def content_hash(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """sha256 over metadata and tensors, whatever their order."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def tree_hash(folder: Path, skip: tuple[str, ...] = ()) -> str:

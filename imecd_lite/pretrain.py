@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from imecd_lite.dataset import Dataset
-from imecd_lite.encoders import MAX_TOKENS, mean_pool, open_image
+from imecd_lite.encoders import MAX_TOKENS, mean_pool, read_pixels
 from imecd_lite.errors import InputError
 
 HIDDEN_SIZE, NUM_HEADS = 96, 4
@@ -120,7 +120,7 @@ def pretrain_image_encoder(paths: list[Path], output: Path, steps: int, batch_si
     from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
     processor = ViTImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    pictures = processor([open_image(path) for path in paths], return_tensors="pt")["pixel_values"]  # (n, 3, P, P)
+    pictures = read_pixels(processor, paths)  # (n, 3, P, P)
     config = ViTConfig(
         hidden_size=HIDDEN_SIZE,
         num_hidden_layers=3,
