@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import sys
 import time
@@ -12,6 +13,15 @@ from pathlib import Path
 
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, field_types
 from imecd_lite.errors import InputError
+
+REMEDIES = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room in your quota",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "give yourself the right to it, or name another folder",
+    errno.EPERM: "give yourself the right to it, or name another folder",
+}
+"""What helps against a fault of the disk."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"imecd_lite {options.command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        where, reason = error.filename or "A file", error.strerror or error
+        remedy = REMEDIES.get(error.errno, "mend that")
+        again = "the command again, with --resume" if "resume" in options else "the command again"
+        print(
+            f"imecd_lite {options.command}: {where} can't be read or written ({reason}); {remedy} and give {again}; "
+            "what was finished is kept.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"\nimecd_lite {options.command}: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
@@ -38,10 +58,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     subparsers = parser.add_subparsers(dest="command", required=True)
     commands = {}
 
-    def command(run, help: str) -> argparse.ArgumentParser:
-        name = run.__name__.removeprefix("run_")
-        commands[name] = subparsers.add_parser(name, help=help, description=help, allow_abbrev=False)
-        commands[name].set_defaults(run=run)
+    def command(run, help: str, subparsers=subparsers) -> argparse.ArgumentParser:
+        name = run.__name__.removeprefix("run_").replace("_", " ")  # "prepare csv": two words to type
+        commands[name] = subparsers.add_parser(name.split()[-1], help=help, description=help, allow_abbrev=False)
+        commands[name].set_defaults(run=run, command=name)
         return commands[name]
 
     command(run_doctor, "check this installation, offline")
@@ -49,6 +69,21 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     shop = command(run_shop, "generate the teaching shop")
     shop.add_argument("--output", type=Path, required=True, help="folder to make")
     shop.add_argument("--seed", type=int, default=0)
+
+    help = "turn data from elsewhere into a dataset folder"
+    prepare = subparsers.add_parser("prepare", help=help, description=help, allow_abbrev=False)
+    kinds = prepare.add_subparsers(dest="kind", required=True)
+
+    own = command(run_prepare_csv, "your own shop's tables, CSV or Parquet, and pictures", kinds)
+    own.add_argument("--interactions", type=Path, required=True, help="file: who bought what and when")
+    own.add_argument("--items", type=Path, help="file: what the items are; without it an ids-only dataset")
+    own.add_argument("--images", type=Path, help="folder of pictures, named in a column or <item id>.jpg, .png ...")
+    own.add_argument("--output", type=Path, required=True, help="folder to make")
+    for name, default in {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}.items():
+        own.add_argument(f"--{name}-column", metavar="NAME", help=f"what --interactions calls it; default: {default}")
+    own.add_argument("--items-item-column", metavar="NAME", help="what --items calls it; default: as --item-column")
+    for name in ("title", "brand", "category", "description", "image"):
+        own.add_argument(f"--{name}-column", metavar="NAME", help=f"what --items calls it; default: {name}")
 
     pretrain = command(run_pretrain, "train the tiny text and image encoders")
     pretrain.add_argument("--data", type=Path, required=True, help="dataset folder")
@@ -174,6 +209,19 @@ def run_shop(options: argparse.Namespace) -> None:
 
     generate_shop(options.output, options.seed)
     print(f"Wrote {options.output}.")
+
+
+def run_prepare_csv(options: argparse.Namespace) -> None:
+    """Prepare a shop's own tables."""
+    from imecd_lite.dataset import load_dataset
+    from imecd_lite.tabular import OPTIONS, prepare_csv
+
+    given = {name: vars(options)[option[2:].replace("-", "_")] for name, option in OPTIONS.items()}
+    columns = {name: column for name, column in given.items() if column is not None}
+    files = (options.interactions, options.items, options.images, options.output)
+    for line in prepare_csv(*files, columns, progress=True):
+        print(f"left out: {line}")
+    print(f"Wrote {options.output}: {describe_data(load_dataset(options.output))}")
 
 
 def run_pretrain(options: argparse.Namespace) -> None:

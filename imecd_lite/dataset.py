@@ -308,11 +308,16 @@ def nothing_left(path: Path, table: pd.DataFrame, dropped: dict[str, int]) -> In
     reasons = " and ".join(f"{count:,} {reason}" for reason, count in dropped.items())
     remedy = "give items a title and a picture" if any(dropped.values()) else "interactions.csv has no rows"
     if len(table):
-        counts = [table[column].value_counts() for column in ("user_id", "item_id")]
-        users, items = (f"{(count >= MIN_INTERACTIONS).sum():,} of {len(count):,}" for count in counts)
-        reasons += f", where {users} users and {items} items have {MIN_INTERACTIONS} or more"
+        reasons += f", where {core_counts(table)}"
         remedy = "add more data"
     return InputError(f"Nothing of {path} is left after the paper's filters, which took {reasons}; {remedy}.")
+
+
+def core_counts(table: pd.DataFrame) -> str:
+    """How many users and items have interactions enough for the five-core, for a sentence."""
+    counts = [table[column].value_counts() for column in ("user_id", "item_id")]
+    users, items = (f"{(count >= MIN_INTERACTIONS).sum():,} of {len(count):,}" for count in counts)
+    return f"{users} users and {items} items have {MIN_INTERACTIONS} or more"
 
 
 def read_interactions(path: Path) -> pd.DataFrame:

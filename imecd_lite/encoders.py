@@ -135,7 +135,7 @@ def encode_texts(
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, encoder)
-    model = load_pretrained(AutoModel, encoder).to(device).eval()
+    model = load_pretrained(AutoModel, encoder, use_safetensors=True).to(device).eval()
 
     def encode(batch: list[str]) -> torch.Tensor:
         tokens = tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(device)
@@ -159,7 +159,7 @@ def encode_images(
     from transformers import AutoImageProcessor, AutoModel
 
     processor = load_pretrained(AutoImageProcessor, encoder, backend="pil")
-    model = load_pretrained(AutoModel, encoder).to(device).eval()
+    model = load_pretrained(AutoModel, encoder, use_safetensors=True).to(device).eval()
 
     def encode(batch: list[Path]) -> torch.Tensor:
         pixels = read_pixels(processor, batch)  # (B, 3, H, W)

@@ -53,7 +53,11 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
                 )
     else:
         write_json(noted, settings)
-    yield folder
+    try:
+        yield folder
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
     os.replace(folder, output)
 
 

@@ -43,6 +43,8 @@ def test_no_text_is_run_as_code_and_nothing_is_pickled(path):
             "torch.save",
             "np.load",
             "np.save",
+            "pd.read_pickle",
+            "torch.jit.load",
         }, where(path, node)
     for node in nodes(path, ast.Import, ast.ImportFrom):
         modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}

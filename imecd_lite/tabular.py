@@ -1,0 +1,298 @@
+"""A shop's own tables, CSV or Parquet, and its pictures -> a dataset folder: ``prepare csv``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from imecd_lite.dataset import (
+    CONTROL,
+    core_counts,
+    five_core,
+    leaves_folder,
+    links_out,
+    listed,
+    read_table,
+    refuse_lines,
+)
+from imecd_lite.encoders import open_image
+from imecd_lite.errors import InputError, quote
+from imecd_lite.files import write_atomically
+from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged, write_tables
+
+OPTIONS = {
+    "user_id": "--user-column",
+    "item_id": "--item-column",
+    "timestamp": "--timestamp-column",
+    "items_item_id": "--items-item-column",
+    "title": "--title-column",
+    "brand": "--brand-column",
+    "category": "--category-column",
+    "description": "--description-column",
+    "image": "--image-column",
+}
+"""The option that says how the shop's files call each of our columns."""
+TEXT_COLUMNS = ("title", "brand", "category", "description")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+TIME_ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
+COMPACT_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6})?"
+TOO_LATE = 1e11
+"""Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
+
+
+def prepare_csv(
+    interactions: Path,
+    items: Path | None,
+    images: Path | None,
+    output: Path,
+    columns: dict[str, str],
+    progress: bool = False,
+) -> list[str]:
+    """Make the dataset folder ``output`` of a shop's tables and pictures.
+
+    Args:
+        interactions: who bought what and when, CSV or Parquet.
+        items: what the items are, likewise; None makes an ids-only dataset.
+        images: folder of the pictures that the image column names or that are called after an item's id; where it is
+            None, the image column's paths start at the folder of ``items``.
+        output: must not exist.
+        columns: how the files call one of our columns (see ``OPTIONS``) where it is otherwise than we do.
+        progress: show bars.
+
+    Returns:
+        What was left out, a line for each reason; ``dropped.csv`` in ``output`` has the rows.
+
+    Raises:
+        InputError: a file is missing, broken or not what its option says, or nothing of it would be left.
+    """
+    if images and not (items and images.is_dir()):
+        raise InputError(f"--images {images} is to be a folder of pictures of the items in --items FILE; give both.")
+    sales, goods = read_source(interactions), read_source(items) if items else None
+    refuse_swapped(interactions, sales, items, goods, columns)
+    sales = pick_columns(interactions, sales, ("user_id", "item_id", "timestamp"), (), columns)
+    lost = reasons_of_sales(sales)
+    times = read_times(interactions, sales[lost == ""])
+    accounts, pictures = [(interactions, sales["item_id"], lost)], pd.Series(dtype=object)
+    if items:
+        goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items(columns))
+        refuse_strangers(interactions, sales, items, goods)
+        goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS})
+        lost_goods, pictures = reasons_of_goods(goods, items.parent, images, progress)
+        accounts.append((items, goods["item_id"], lost_goods))
+        described = sales["item_id"].isin(goods["item_id"])
+        goods = goods[lost_goods == ""]
+        if goods.empty:
+            remedy = "give titles and pictures (--images DIR), or leave --items out to train on ids alone"
+            raise InputError(f"Nothing of {items} is left: {told(lost_goods)}; {remedy}.")
+        lost[(lost == "") & ~described] = f"no row of {items.name} describes its item"
+        lost[(lost == "") & ~sales["item_id"].isin(goods["item_id"])] = "its item is left out"
+    sales = sales[lost == ""].assign(timestamp=times)
+    if five_core(sales).empty:
+        counts = f"of the other {len(sales):,}, {core_counts(sales)}" if len(sales) else "there are no others"
+        raise InputError(f"Nothing of {interactions} would be left: {told(lost)}; {counts}; add more data.")
+    settings = {"interactions": str(interactions), "items": str(items), "images": str(images), "columns": columns}
+    with staged(output, {"command": "prepare csv"} | settings) as folder, DropLog(folder / DROPPED_FILE) as log:
+        if items:
+            goods = goods.assign(image=copy_pictures(pictures, folder, progress))
+        for source, ids, reasons in accounts:
+            dropped = reasons[reasons != ""]
+            names = ids[dropped.index].str.replace(CONTROL, " ", regex=True)
+            for (line, reason), name in zip(dropped.items(), names, strict=True):
+                log.drop(str(source), line, name, reason)
+        write_tables(folder, sales, goods)
+    return log.lines()
+
+
+def of_items(columns: dict[str, str]) -> dict[str, str]:
+    """``columns`` for the file of items, which may call the item's id otherwise."""
+    return columns | ({"item_id": columns["items_item_id"]} if "items_item_id" in columns else {})
+
+
+def told(reasons: pd.Series) -> str:
+    """What was left out, for a sentence."""
+    counts = reasons[reasons != ""].value_counts()
+    return ", ".join(f"{count:,} left out ({reason})" for reason, count in counts.items()) or "no row is left out"
+
+
+def read_source(path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file as strings, empty where missing; the index is the line, of Parquet the row from 1."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there; give the path of a CSV or Parquet file.")
+    return read_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """The columns of a Parquet file that are text, numbers or times, as strings."""
+    import pyarrow
+    from pyarrow import compute, parquet, types
+
+    try:
+        table = parquet.ParquetFile(path).read()
+        simple = [name for name in table.schema if not (types.is_nested(name.type) or types.is_binary(name.type))]
+        places = [place for place, field in enumerate(table.schema) if field in simple]
+        texts = [compute.fill_null(table.column(place).cast(pyarrow.string()), "") for place in places]
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{path} is not a whole Parquet file of text, numbers and times ({reason}); export it anew."
+        ) from None
+    names = [table.column_names[place] for place in places]
+    frame = pyarrow.table(texts, names=names).to_pandas()
+    return frame.set_index(pd.RangeIndex(1, len(frame) + 1))
+
+
+def refuse_swapped(
+    interactions: Path, sales: pd.DataFrame, items: Path | None, goods: pd.DataFrame | None, columns: dict[str, str]
+) -> None:
+    """Raise ``InputError`` where the file of items has the columns that interactions should have, and these don't."""
+    wanted = {columns.get(name, name) for name in ("user_id", "timestamp")}
+    if goods is not None and wanted <= set(goods.columns) and not wanted & set(sales.columns):
+        raise InputError(f"{items} holds interactions and {interactions} doesn't; swap --interactions and --items.")
+
+
+def pick_columns(
+    source: Path, table: pd.DataFrame, required: tuple[str, ...], optional: tuple[str, ...], columns: dict[str, str]
+) -> pd.DataFrame:
+    """The columns of a shop's file by our names; optional ones that it has not are empty.
+
+    Raises:
+        InputError: a column is missing, there twice, or meant to be two things at once.
+    """
+    header, picked = list(table.columns), {}
+    for ours in (*required, *optional):
+        theirs = columns.get(ours, ours)
+        option = OPTIONS["items_item_id" if ours == "item_id" and optional else ours]
+        count = header.count(theirs)
+        if count > 1 or (count == 0 and (ours in required or ours in columns)):
+            found = f"it has {count or 'no'} {quote(theirs)} but {listed(header)}"
+            raise InputError(f"{source} must have one column for {ours}, and {found}; name it with {option}.")
+        picked[ours] = table[theirs] if count else ""
+    names = [columns.get(name, name) for name in required]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"{source}: column {quote(name)} is named twice; name one each for {' and '.join(required)}."
+            )
+    return pd.DataFrame(picked, index=table.index, dtype=str)
+
+
+def reasons_of_sales(sales: pd.DataFrame) -> pd.Series:
+    """Why each interaction is left out whatever the items are; empty for those that are kept."""
+    checks = {f"{name} is empty": sales[name].str.strip() == "" for name in ("user_id", "item_id", "timestamp")}
+    for name in ("user_id", "item_id"):
+        checks[f"{name} holds a control character"] = sales[name].str.contains(CONTROL)
+    return first_reason(sales, checks)
+
+
+def first_reason(table: pd.DataFrame, checks: dict[str, pd.Series]) -> pd.Series:
+    """For each row the first of the reasons that hold, empty if none does."""
+    masks = [mask.to_numpy(bool) for mask in checks.values()]
+    return pd.Series(np.select(masks, list(checks), default=""), index=table.index, dtype=object)
+
+
+def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
+    """The timestamps of ``table`` in seconds since 1970, whether they are numbers or dates.
+
+    Raises:
+        InputError: one is neither, or could be read in two ways.
+    """
+    text = table["timestamp"].str.strip()
+    numbers = pd.to_numeric(text, errors="coerce").astype(float)
+    numeric = np.isfinite(numbers)
+
+    def refuse(bad: pd.Series, problem: str, remedy: str) -> None:
+        refuse_lines(source, table, "timestamp", bad, problem, remedy)
+
+    if numeric.any():
+        refuse(~numeric, "is not a number, as others in its column are", "write all in one way")
+        compact = text.str.fullmatch(COMPACT_DATE)
+        refuse(compact & compact.all(), "may be a date or a number", "write dates as 2024-05-31")
+        for _ in ("milliseconds", "microseconds", "nanoseconds"):
+            if numbers.abs().min() >= TOO_LATE:
+                numbers = numbers / 1000
+        refuse(numbers.abs() >= TOO_LATE, "is no time in seconds since 1970, as others are", "write all in one unit")
+    else:
+        moments = pd.to_datetime(text.where(text.str.fullmatch(ISO_DATE)), format="ISO8601", utc=True, errors="coerce")
+        refuse(
+            moments.isna(),
+            "is neither a number nor a date such as 2024-05-31 or 2024-05-31T18:30:00Z",
+            "write it so, or name the column of times with --timestamp-column",
+        )
+        zoned = text.str.contains(TIME_ZONE)
+        refuse(~zoned & zoned.any(), "has no time zone, and others have", "give it to all or none")
+        numbers = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    whole = (numbers == numbers.round()).all()
+    return numbers.astype("int64") if whole else numbers.astype(float)
+
+
+def refuse_strangers(interactions: Path, sales: pd.DataFrame, items: Path, goods: pd.DataFrame) -> None:
+    """Raise ``InputError`` where not one interaction is with an item that is described."""
+    if sales.empty or goods.empty or sales["item_id"].isin(goods["item_id"]).any():
+        return
+    if sales["user_id"].isin(goods["item_id"]).any():
+        raise InputError(f"The user ids of {interactions} are items of {items}; swap --user-column and --item-column.")
+    one, other = quote(sales["item_id"].iloc[0]), quote(goods["item_id"].iloc[0])
+    raise InputError(
+        f"No item of {interactions}, such as {one}, is in {items}, whose items are such as {other}; "
+        "name the columns that hold the same ids with --item-column and --items-item-column."
+    )
+
+
+def reasons_of_goods(
+    goods: pd.DataFrame, base: Path, images: Path | None, progress: bool
+) -> tuple[pd.Series, pd.Series]:
+    """Why each item is left out, empty for those that are kept, and the pictures of those."""
+    checks = {
+        "item_id is empty": goods["item_id"].str.strip() == "",
+        "item_id holds a control character": goods["item_id"].str.contains(CONTROL),
+        "item_id has a row already": goods["item_id"].duplicated(),
+        "it has no text": (goods[["title", "brand", "category"]] == "").all(axis=1),
+    }
+    reasons, pictures = first_reason(goods, checks), {}
+    candidates = sorted(images.iterdir()) if images else []
+    by_id = {path.stem: path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES}
+    rows = goods[reasons == ""]
+    for line, item_id, named in tqdm(
+        rows[["item_id", "image"]].itertuples(), "pictures", len(rows), disable=not progress
+    ):
+        path = Path(images or base, named) if named else by_id.get(item_id)
+        if reason := why_no_picture(images or base, path, named):
+            reasons[line] = reason
+        else:
+            pictures[line] = path
+    return reasons, pd.Series(pictures, dtype=object)
+
+
+def why_no_picture(folder: Path, path: Path | None, named: str) -> str:
+    """What keeps ``path`` from being a picture in ``folder``, which its row ``named``; empty if nothing does."""
+    if path is None:
+        return "it has no picture"
+    if leaves_folder(named) or (os.path.isfile(path) and links_out(folder, path.relative_to(folder))):
+        return "its picture is outside the folder of pictures"
+    if not os.path.isfile(path):
+        return "its picture is not there"
+    try:
+        open_image(path)
+    except InputError:
+        return "its picture can't be read as one"
+    return ""
+
+
+def copy_pictures(pictures: pd.Series, folder: Path, progress: bool) -> pd.Series:
+    """Copy pictures below ``folder``, under numbers for names; returns the paths there."""
+    shutil.rmtree(folder / "images", ignore_errors=True)  # what an interrupted command left
+    names = {}
+    for number, (line, source) in enumerate(
+        tqdm(pictures.items(), "copies", len(pictures), disable=not progress), start=1
+    ):
+        suffix = source.suffix.lower()
+        names[line] = f"images/{number:06}{suffix if suffix in PICTURE_SUFFIXES else ''}"
+        content = source.read_bytes()
+        write_atomically(folder / names[line], lambda path, content=content: path.write_bytes(content))
+    return pd.Series(names, dtype=object)

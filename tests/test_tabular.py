@@ -1,0 +1,395 @@
+"""From a shop's own tables to a dataset folder: every row is kept or accounted for, every fault is one sentence."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_data import write_csv, write_shop
+from PIL import Image
+
+import imecd_lite.encoders
+from imecd_lite.dataset import load_dataset
+from imecd_lite.errors import InputError
+from imecd_lite.prepare import DROPPED_FILE
+from imecd_lite.tabular import OPTIONS, prepare_csv, read_times
+
+COLUMNS = {
+    "user_id": "customer",
+    "item_id": "sku",
+    "timestamp": "bought at",
+    "items_item_id": "id",
+    "title": "name",
+    "brand": "maker",
+}
+
+
+class Shop:
+    """What an instructor might bring, and ``prepare_csv`` of it."""
+
+    def __init__(self, folder: Path) -> None:
+        made = write_shop(folder / "made")
+        self.folder, self.images, self.output = folder, made / "images", folder / "out"
+        self.sales = list(csv.reader((made / "interactions.csv").open()))[1:]
+        self.goods = [(row[0], row[1], row[2]) for row in csv.reader((made / "items.csv").open())][1:]
+        self.header = ("customer", "sku", "bought at")
+        self.goods_header = ("id", "name", "maker")
+
+    def write(self) -> tuple[Path, Path]:
+        files = self.folder / "orders.csv", self.folder / "products.csv"
+        write_csv(files[0], self.header, self.sales)
+        write_csv(files[1], self.goods_header, self.goods)
+        return files
+
+    def prepare(self, **changes: str) -> list[str]:
+        interactions, items = self.write()
+        return prepare_csv(interactions, items, self.images, self.output, COLUMNS | changes)
+
+    def refused(self, **changes: str) -> str:
+        with pytest.raises(InputError) as caught:
+            self.prepare(**changes)
+        assert "\n" not in str(caught.value) and not self.output.exists()
+        return str(caught.value).replace(f"{self.folder}/", "")
+
+    def dropped(self) -> list[list[str]]:
+        rows = list(csv.reader((self.output / DROPPED_FILE).open(newline="")))
+        assert rows[0] == ["source", "line", "id", "reason"]
+        return [[Path(row[0]).name, *row[1:]] for row in rows[1:]]
+
+
+@pytest.fixture
+def shop(tmp_path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_a_shops_own_tables_become_a_dataset(shop):
+    assert shop.prepare() == [] == shop.dropped()
+    dataset, made = load_dataset(shop.output), load_dataset(shop.folder / "made")
+    assert dataset.fingerprint == made.fingerprint
+    assert [times.tolist() for times in dataset.timestamps] == [times.tolist() for times in made.timestamps]
+    assert dataset.item_texts()[0] == "Thing 0, Acme"
+    for path, original in zip(dataset.image_paths(), made.image_paths(), strict=True):
+        assert path.read_bytes() == original.read_bytes()
+    assert {path.name for path in shop.output.iterdir()} == {
+        *("interactions.csv", "items.csv", "images", "dropped.csv", "prepare.json"),
+    }
+
+
+def test_each_row_is_kept_or_accounted_for_with_its_line_and_why(shop):
+    whole = len(shop.sales)
+    of_three = sum(row[1] == "I003" for row in shop.sales)
+    shop.sales += [("", "I000", 5), ("x", "", 5), ("x", "I000", " "), ("x", "I999", 5), ("x\ny", "I000", 5)]
+    shop.goods += [("I000", "again", ""), ("", "nameless", ""), ("I012", "", ""), ("I013", "no picture", "")]
+    (shop.images / "I003.png").write_text("not a picture")
+    (shop.images / "I012.png").write_bytes((shop.images / "I000.png").read_bytes())
+    (shop.images / "notes.txt").write_text("not a picture")
+    lines = shop.prepare()
+    assert f"{of_three} of {shop.folder}/orders.csv: its item is left out" in lines
+    rows = shop.dropped()
+    assert [row for row in rows if row[0] == "products.csv"] == [
+        ["products.csv", "5", "I003", "its picture can't be read as one"],
+        ["products.csv", "14", "I000", "item_id has a row already"],
+        ["products.csv", "15", "", "item_id is empty"],
+        ["products.csv", "16", "I012", "it has no text"],
+        ["products.csv", "17", "I013", "it has no picture"],
+    ]
+    assert [row for row in rows if row[0] == "orders.csv"][-5:] == [
+        ["orders.csv", str(whole + 2), "I000", "user_id is empty"],
+        ["orders.csv", str(whole + 3), "", "item_id is empty"],
+        ["orders.csv", str(whole + 4), "I000", "timestamp is empty"],
+        ["orders.csv", str(whole + 5), "I999", "no row of products.csv describes its item"],
+        ["orders.csv", str(whole + 7), "I000", "user_id holds a control character"],
+    ]
+    kept = {name: len(list(csv.reader((shop.output / name).open()))) - 1 for name in ("interactions.csv", "items.csv")}
+    assert kept["interactions.csv"] + sum(row[0] == "orders.csv" for row in rows) == len(shop.sales)
+    assert kept["items.csv"] + sum(row[0] == "products.csv" for row in rows) == len(shop.goods)
+    assert load_dataset(shop.output).dropped["interactions with items without text or picture"] == 0
+
+
+def test_markup_in_texts_is_taken_out(shop):
+    shop.goods[0] = ("I000", "<b>Bear</b> &amp;amp; box<script>x()</script>", "&lt;i&gt;Acme\n&lt;/i&gt;")
+    shop.prepare()
+    assert load_dataset(shop.output).item_texts()[0] == "Bear & box, Acme"
+
+
+def test_without_items_a_dataset_of_ids_alone(shop):
+    interactions, _ = shop.write()
+    prepare_csv(interactions, None, None, shop.output, COLUMNS)
+    assert load_dataset(shop.output).items is None
+    assert load_dataset(shop.output).fingerprint == load_dataset(shop.folder / "made").fingerprint
+
+
+def test_parquet_is_read_as_csv_is(shop):
+    shop.prepare()
+    sales = pd.DataFrame(shop.sales, columns=list(shop.header))
+    moments = pd.to_datetime(sales["bought at"].astype(int), unit="s", utc=True)
+    sales = sales.assign(**{"bought at": moments, "basket": [["a list"]] * len(sales), "photo": b"\xff"})
+    goods = pd.DataFrame(shop.goods, columns=list(shop.goods_header)).astype({"maker": "category"})
+    goods.loc[0, "maker"] = None
+    files = shop.folder / "orders.parquet", shop.folder / "products.parquet"
+    sales.to_parquet(files[0])
+    goods.to_parquet(files[1])
+    assert prepare_csv(*files, shop.images, shop.folder / "other", COLUMNS) == []
+    mine, other = ((folder / "interactions.csv").read_bytes() for folder in (shop.output, shop.folder / "other"))
+    assert mine == other and load_dataset(shop.folder / "other").item_texts()[:2] == ["Thing 0", "Thing 1, Acme"]
+    whole = files[0].read_bytes()
+    for content in (b"", b"PAR1", whole[:-9], whole[: len(whole) // 2]):
+        files[0].write_bytes(content)
+        with pytest.raises(InputError, match=r"orders\.parquet is not a whole Parquet file"):
+            prepare_csv(*files, shop.images, shop.folder / "third", COLUMNS)
+
+
+# --- times
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (["0", "1.5", " 7 "], [0, 1.5, 7]),
+        (["1700000000", "1700000001"], [1_700_000_000, 1_700_000_001]),
+        (["1700000000000", "1700000000500"], [1_700_000_000, 1_700_000_000.5]),
+        (["1700000000000000000"], [1_700_000_000]),
+        (["1970-01-02", "1970-01-01T00:00:01", "1970-01-01 00:01"], [86_400, 1, 60]),
+        (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:00.25Z"], [0, 0.25]),
+        (["20240531", "99999999"], [20_240_531, 99_999_999]),
+        ([], []),
+    ],
+)
+def test_times_are_seconds_numbers_or_dates(given, seconds):
+    table = pd.DataFrame({"timestamp": given}, index=range(2, len(given) + 2), dtype=str)
+    assert read_times(Path("orders.csv"), table).tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["1", "2024-05-31"], r"line 3: timestamp '2024-05-31' is not a number, as others in its column are"),
+        (["I003", "I004"], r"line 2: timestamp 'I003' is neither a number nor a date such as .*--timestamp-column"),
+        (["31/05/2024"], "is neither a number nor a date"),
+        (["05-31-2024"], "is neither a number nor a date"),
+        (["2024-02-30"], "is neither a number nor a date"),
+        (["2024-05"], "is neither a number nor a date"),
+        (["2024-05-31", "2024-06-01 noon"], "line 3: timestamp '2024-06-01 noon' is neither"),
+        (["20240531", "20240601"], "line 2: timestamp '20240531' may be a date or a number; write dates as 2024-05-31"),
+        (["20240531183000"], "may be a date or a number"),
+        (["1700000000", "1700000000000"], "line 3: timestamp '1700000000000' is no time in seconds since 1970"),
+        (["2024-05-31T10:00Z", "2024-05-31T10:00"], "line 3: .* has no time zone, and others have"),
+        (["nan"], "is neither a number nor a date"),
+        (["9" * 400], r"9\.\.\. is neither a number nor a date"),
+    ],
+)
+def test_a_time_that_is_none_or_could_be_two_is_refused(given, message):
+    table = pd.DataFrame({"timestamp": given}, index=range(2, len(given) + 2), dtype=str)
+    with pytest.raises(InputError, match=message):
+        read_times(Path("orders.csv"), table)
+
+
+# --- pictures
+
+
+def test_pictures_are_found_by_a_column_or_by_the_id(shop):
+    shop.goods_header = (*shop.goods_header, "photo")
+    shop.goods = [(*row, "") for row in shop.goods]
+    shop.goods[0] = (*shop.goods[0][:3], "more/red")  # no suffix: what is in it counts
+    (shop.images / "more").mkdir()
+    Image.new("RGB", (9, 9), "red").save(shop.images / "more/red", "PNG")
+    (shop.images / "I001.png").rename(shop.images / "I001.PNG")
+    assert shop.prepare(image="photo") == []
+    paths = load_dataset(shop.output).image_paths()
+    assert [path.name for path in paths[:3]] == ["000001", "000002.png", "000003.png"]
+    assert Image.open(paths[0]).size == (9, 9)
+
+
+def test_paths_in_the_image_column_start_at_the_file_of_items_without_images(shop):
+    shop.goods_header = (*shop.goods_header, "image")
+    shop.goods = [(*row, f"made/images/{row[0]}.png") for row in shop.goods]
+    shop.images = None
+    assert shop.prepare() == []
+
+
+def test_no_picture_comes_from_outside_and_no_id_leads_out(shop):
+    secret = shop.folder / "secret.png"
+    Image.new("RGB", (9, 9)).save(secret)
+    (shop.images / "I002.png").unlink()
+    (shop.images / "I002.png").symlink_to(secret)
+    shop.goods_header = (*shop.goods_header, "image")
+    shop.goods = [(*row, "") for row in shop.goods]
+    shop.goods[0] = (*shop.goods[0][:3], "../../secret.png")
+    shop.goods[1] = (*shop.goods[1][:3], str(secret))
+    shop.goods.append(("../../secret", "by its id", "", ""))
+    shop.goods.append(("I100", "a folder", "", "."))
+    shop.goods.append(("I101", "too long a name", "", "x" * 300))
+    shop.goods.append(("I102", "no name at all", "", "a\0b"))
+    shop.prepare()
+    assert {row[2]: row[3] for row in shop.dropped() if row[0] == "products.csv"} == {
+        **dict.fromkeys(["I000", "I001", "I002"], "its picture is outside the folder of pictures"),
+        "../../secret": "it has no picture",
+        **dict.fromkeys(["I100", "I101", "I102"], "its picture is not there"),
+    }
+    assert len(list((shop.output / "images").iterdir())) == 9
+
+
+def test_a_picture_that_would_fill_the_memory_is_left_out(shop, monkeypatch):
+    monkeypatch.setattr(imecd_lite.encoders, "MAX_PIXELS", 300)
+    Image.new("RGB", (16, 19)).save(shop.images / "I004.png")  # the others have 256
+    shop.prepare()
+    assert [row[2:] for row in shop.dropped() if row[0] == "products.csv"] == [
+        ["I004", "its picture can't be read as one"]
+    ]
+
+
+def test_what_an_interrupted_command_left_is_in_nobodys_way(shop, monkeypatch):
+    write, calls = imecd_lite.tabular.write_atomically, []
+
+    def interrupted(path, write_):
+        calls.append(path)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        write(path, write_)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imecd_lite.tabular, "write_atomically", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shop.prepare()
+    assert not shop.output.exists() and (shop.folder / "out.partial/images").exists()
+    shop.goods = shop.goods[3:]
+    shop.prepare()
+    names = {f"{number:06}.png" for number in range(1, 10)}
+    assert {path.name for path in (shop.output / "images").iterdir()} == names
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user_id": "user"}, "orders.csv must have one column for user_id, and it has no 'user' but 'customer', "),
+        ({"item_id": "x", "items_item_id": "id"}, "orders.csv must have one column for item_id"),
+        ({"items_item_id": "sku"}, "products.csv must have one column for item_id, and it has no 'sku' but 'id', 'na"),
+        ({"brand": "nobody"}, "products.csv must have one column for brand, and it has no 'nobody' but"),
+        ({"timestamp": "sku"}, "column 'sku' is named twice; name one each for user_id and item_id and timestamp"),
+        ({"user_id": "sku", "item_id": "customer"}, "The user ids of orders.csv are items of products.csv; swap --"),
+        ({"items_item_id": "maker"}, "No item of orders.csv, such as 'I"),
+    ],
+    ids=str,
+)
+def test_columns_that_are_not_there_or_swapped_get_a_sentence(shop, changes, message):
+    assert shop.refused(**changes).startswith(message) or message in shop.refused(**changes)
+
+
+def test_the_sentence_names_the_option(shop):
+    for ours in ("user_id", "item_id", "timestamp", "title"):
+        assert shop.refused(**{ours: "x"}).endswith(f"name it with {OPTIONS[ours]}.")
+    assert shop.refused(items_item_id="x").endswith("name it with --items-item-column.")
+
+
+def test_swapped_files_get_a_sentence(shop):
+    interactions, items = shop.write()
+    with pytest.raises(InputError, match=r"orders\.csv holds interactions and .* swap --interactions and --items"):
+        prepare_csv(items, interactions, shop.images, shop.output, COLUMNS)
+
+
+def test_files_that_are_not_there_get_a_sentence(shop):
+    interactions, items = shop.write()
+    for files in ((shop.folder / "no.csv", items), (interactions, shop.folder / "no.csv")):
+        with pytest.raises(InputError, match=r"no\.csv is not there; give the path of a CSV or Parquet file"):
+            prepare_csv(*files, shop.images, shop.output, COLUMNS)
+    for images in (shop.folder / "no", items):
+        with pytest.raises(InputError, match="is to be a folder of pictures"):
+            prepare_csv(interactions, items, images, shop.output, COLUMNS)
+    with pytest.raises(InputError, match="in --items FILE; give both"):
+        prepare_csv(interactions, None, shop.images, shop.output, COLUMNS)
+
+
+def test_nothing_left_says_what_took_it(shop):
+    shop.images = shop.folder  # no pictures here
+    assert "products.csv is left: 12 left out (it has no picture); give titles and pictures" in shop.refused()
+    shop.images = shop.folder / "made/images"
+    whole, shop.sales = shop.sales, shop.sales[:9]
+    message = shop.refused()
+    assert "would be left: no row is left out; of the other 9, " in message and message.endswith("; add more data.")
+    assert "of 2 users" in message and "0 of 9 items have 5 or more" in message
+    shop.sales = [("", *row[1:]) for row in whole]
+    assert f"{len(whole)} left out (user_id is empty); there are no others; add more data" in shop.refused()
+    shop.sales = []
+    assert "no row is left out; there are no others" in shop.refused()
+
+
+# --- any table
+
+ANY = st.text(st.characters(codec="utf-8"), max_size=5)
+ID = st.sampled_from(["a", "b", "", " ", "c\r", "d\ne", "\0", "../d", '"', "é", "x,y"]) | ANY
+TEXT = st.sampled_from(["", "t", "<b>", "&amp;", "<script>x</script>", "\r\n", "\0"]) | ANY
+TIME = st.sampled_from(["7", "8.5", "1e3", "", " "])
+PICTURE = st.sampled_from(["a.png", "", "b.txt", "../x", "/", "a\0", "x" * 300])
+
+
+def written(path: Path, header: tuple[str, ...], rows: list[tuple], quoting: int = csv.QUOTE_ALL) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, quoting=quoting, escapechar="\\").writerows([header, *rows])
+    return path
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.open(newline="", encoding="utf-8")))[1:]
+
+
+def check_account(folder: Path, sales: list[tuple], goods: list[tuple]) -> None:
+    """Every row of both tables is in the dataset, or in the account of what was dropped, or counted by the loader."""
+    dropped, dataset = Counter(row[0] for row in rows_of(folder / "out" / DROPPED_FILE)), load_dataset(folder / "out")
+    taken = sum(dataset.dropped.values()) + dropped[str(folder / "s.csv")]
+    assert dataset.lengths.sum() + taken == len(sales)
+    assert len(rows_of(folder / "out/items.csv")) + dropped[str(folder / "g.csv")] == len(goods)
+
+
+def folder_with_a_picture(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("any")
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    (folder / "b.txt").write_text("no picture")
+    return folder
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    sales=st.lists(st.tuples(ID, ID, TIME), max_size=9),
+    goods=st.lists(st.tuples(ID, TEXT, TEXT, PICTURE), max_size=6),
+    copies=st.integers(1, 6),
+)
+def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sales, goods, copies):
+    folder = folder_with_a_picture(tmp_path_factory)
+    sales = sales * copies + [("a", "a", "7")] * 5
+    goods = [("a", "t", "b", "a.png"), *goods]
+    interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales)
+    items = written(folder / "g.csv", ("item_id", "title", "brand", "image"), goods)
+    prepare_csv(interactions, items, folder, folder / "out", {})
+    check_account(folder, sales, goods)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    row=st.lists(ID | TEXT | TIME | st.sampled_from(["9" * 400, "x" * 200_000, "2024-05-31"]), max_size=5),
+    where=st.sampled_from(["sales", "goods"]),
+    header=st.lists(st.sampled_from(["title", "note", "", "image"]) | ANY, max_size=2),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]),
+    cut=st.integers(0, 3),
+    foreign=st.binary(max_size=3),
+)
+def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, row, where, header, quoting, cut, foreign):
+    folder = folder_with_a_picture(tmp_path_factory)
+    sales = [("a", "a", "7")] * 5 + [tuple(row)] * (where == "sales" and bool(row))
+    goods = [("a", "t", "b", "a.png", *header)] + [tuple(row)] * (where == "goods" and bool(row))
+    interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales, quoting)
+    items = written(folder / "g.csv", ("item_id", "title", "brand", "image", *header), goods, quoting)
+    spoilt = interactions if where == "sales" else items
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(content[: len(content) - cut] + foreign)
+    try:
+        prepare_csv(interactions, items, folder, folder / "out", {})
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000 and not (folder / "out").exists()
+    else:
+        assert (folder / "out" / DROPPED_FILE).exists() and len(load_dataset(folder / "out").user_ids) == 1
