@@ -69,7 +69,7 @@ def trained(data, tmp_path_factory) -> tuple[Path, list[str]]:
 def test_the_commands_are_those_of_the_readme():
     assert set(build_parser()[1]) == {
         *("doctor", "shop", "pretrain", "encode", "train", "tune", "evaluate", "recommend", "diagnose", "compare"),
-        "reproduce",
+        *("reproduce", "prepare csv"),
     }
 
 
@@ -126,13 +126,13 @@ def test_a_comparator_has_its_published_settings_unless_others_are_given():
 # Refusals
 
 
-@pytest.mark.parametrize("name", ["encode", "train", "evaluate", "recommend"])
+@pytest.mark.parametrize("name", ["encode", "train", "evaluate", "recommend", "prepare csv"])
 def test_an_unknown_option_is_refused_with_the_known_ones(name):
     _, commands = build_parser()
     required = [
         word for action in commands[name]._actions if action.required for word in (action.option_strings[0], "x")
     ]
-    complaint = refused(name, *required, "--hiden-size", "16")
+    complaint = refused(*name.split(), *required, "--hiden-size", "16")
     assert f"--hiden-size is not an option of {name}; the options are " in complaint
     for action in commands[name]._actions:
         assert action.option_strings[0] in complaint

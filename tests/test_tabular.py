@@ -328,9 +328,12 @@ TIME = st.sampled_from(["7", "8.5", "1e3", "", " "])
 PICTURE = st.sampled_from(["a.png", "", "b.txt", "../x", "/", "a\0", "x" * 300])
 
 
-def written(path: Path, header: tuple[str, ...], rows: list[tuple], quoting: int = csv.QUOTE_ALL) -> Path:
+def written(path: Path, header: tuple[str, ...], rows: list[tuple], raw: bool = False) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, quoting=quoting, escapechar="\\").writerows([header, *rows])
+        if raw:
+            file.writelines(",".join(row) + "\n" for row in (header, *rows))
+        else:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([header, *rows])
     return path
 
 
@@ -353,7 +356,7 @@ def folder_with_a_picture(tmp_path_factory) -> Path:
     return folder
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     sales=st.lists(st.tuples(ID, ID, TIME), max_size=9),
     goods=st.lists(st.tuples(ID, TEXT, TEXT, PICTURE), max_size=6),
@@ -371,19 +374,19 @@ def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sale
 
 @settings(max_examples=80, deadline=None)
 @given(
-    row=st.lists(ID | TEXT | TIME | st.sampled_from(["9" * 400, "x" * 200_000, "2024-05-31"]), max_size=5),
+    row=st.lists(ID | TEXT | TIME | st.sampled_from(["9" * 400, "x" * 140_000, "2024-05-31"]), max_size=5),
     where=st.sampled_from(["sales", "goods"]),
     header=st.lists(st.sampled_from(["title", "note", "", "image"]) | ANY, max_size=2),
-    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]),
+    raw=st.booleans(),
     cut=st.integers(0, 3),
     foreign=st.binary(max_size=3),
 )
-def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, row, where, header, quoting, cut, foreign):
+def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, row, where, header, raw, cut, foreign):
     folder = folder_with_a_picture(tmp_path_factory)
     sales = [("a", "a", "7")] * 5 + [tuple(row)] * (where == "sales" and bool(row))
     goods = [("a", "t", "b", "a.png", *header)] + [tuple(row)] * (where == "goods" and bool(row))
-    interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales, quoting)
-    items = written(folder / "g.csv", ("item_id", "title", "brand", "image", *header), goods, quoting)
+    interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales, raw)
+    items = written(folder / "g.csv", ("item_id", "title", "brand", "image", *header), goods, raw)
     spoilt = interactions if where == "sales" else items
     content = spoilt.read_bytes()
     spoilt.write_bytes(content[: len(content) - cut] + foreign)
