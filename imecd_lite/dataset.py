@@ -334,7 +334,8 @@ def read_items(path: Path) -> pd.DataFrame:
     """``items.csv``: strings, empty where missing; pictures must lie in the folder."""
     source = path / "items.csv"
     table = read_table(source, ("item_id", "title", "image"), ITEM_COLUMNS)
-    items = table.reindex(columns=list(ITEM_COLUMNS), fill_value="")
+    columns = {column: table.get(column, "") for column in ITEM_COLUMNS}
+    items = pd.DataFrame(columns, index=table.index, dtype=str)
     refuse_ids(source, items, "item_id")
     refuse_lines(source, items, "item_id", items["item_id"].duplicated(), "is there twice", "keep one row")
     outside = items["image"].map(lambda image: bool(image) and leaves_folder(image)).astype(bool)

@@ -74,7 +74,17 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     """Write a safetensors file, atomically; ``read_tensors`` will find out if it was changed since."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**(metadata or {}), HASH: content_hash(tensors, metadata or {})}
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+    write_atomically(path, lambda temporary: temporary.write_bytes(in_order(save(tensors, metadata))))
+
+
+def in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order of name; the library's own order differs between processes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

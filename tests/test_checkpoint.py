@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
 
 from imecd_lite.baselines import Popularity
 from imecd_lite.checkpoint import (
@@ -23,7 +24,7 @@ from imecd_lite.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.config import BUNDLED_DATA, IMECDConfig, TrainConfig
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_json, read_tensors, write_json
@@ -132,6 +133,19 @@ def test_truncated_and_foreign_weights_are_refused(saved):
     for content in (whole[:-1], whole[:100], b"", b"PK\x03\x04"):
         path.write_bytes(content)
         refused(saved, r"model\.safetensors is not a whole safetensors file")
+
+
+def test_weights_that_were_changed_are_refused(saved):
+    path = saved / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 16]) + whole[-1:])
+    refused(saved, r"model\.safetensors was changed since it was written")
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-literal"])
+def test_the_bundled_checkpoints_carry_a_hash(name):
+    with safe_open(BUNDLED_DATA / "checkpoints" / name / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["sha256"]
 
 
 def test_weights_of_another_model_are_refused(saved):

@@ -3,6 +3,8 @@
 import csv
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from imecd_lite.dataset import (
     left_pad,
     length_chunks,
     load_dataset,
+    read_table,
     rejoin,
     some_users,
     train_batches,
@@ -246,8 +249,19 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
         ("user_id,item_id,timestamp\n,b,1\n", r"line 2: user_id '' is empty"),
         ('user_id,item_id,timestamp\na,"b,1\n', r"line 2: unexpected end of data"),
         ("user_id,item_id,timestamp\na,b,1\n\xff,b,1\n", r"line 3: not UTF-8"),
-        ("user_id,item_id,timestamp\n", r"Nothing of .* is left after the paper's filters"),
+        (
+            "user_id,item_id,timestamp\n",
+            r"Nothing of .* is left after.*; interactions\.csv has no rows",
+        ),
         ("user_id,item_id,timestamp\na,b,1\n", r"which took .* 1 interactions outside the 5-core"),
+        ("user_id;item_id;timestamp\na;b;1\n", r"separates its columns by ';'; save it with commas between them"),
+        ("user_id\titem_id\ttimestamp\n", r"separates its columns by '\\t'; save it with commas"),
+        ("user_id,item_id,timestamp,item_id\n", r"must have one column 'item_id'"),
+        (f"{'x' * 999},item_id,timestamp\n", r"its first line names 'x{99}\.\.\., 'item_id'"),
+        ('user_id,item_id,timestamp\n"a\nb",c,1\n', r"line 3: user_id 'a\\nb' holds a line end or another control"),
+        ("user_id,item_id,timestamp\na,b\0,1\n", r"line 2: item_id 'b\\x00' holds a line end or another control"),
+        (f"user_id,item_id,timestamp\na,b,{'9' * 400}\n", r"line 2: timestamp '9{99}\.\.\. is not a number"),
+        (f"user_id,item_id,timestamp\na,{'b' * 200_000},1\n", r"line 2: field larger than field limit"),
     ],
 )
 def test_bad_interactions_are_one_sentence(tmp_path, content, message):
@@ -267,6 +281,7 @@ def test_bad_interactions_are_one_sentence(tmp_path, content, message):
         (("new", "t", "", "", "", "/etc/x.png"), r"image '/etc/x\.png' leaves the folder"),
         (("new", "t", "", "", "", r"C:\x.png"), r"leaves the folder"),
         (("new", "t", "", "", "", r"images\..\..\x.png"), r"leaves the folder"),
+        (("I\n1", "t", "", "", "", ""), r"item_id 'I\\n1' holds a line end or another control character; take it out"),
     ],
 )
 def test_bad_items_are_one_sentence(shop, row, message):
@@ -280,6 +295,106 @@ def test_missing_pictures_are_named_and_counted(shop):
     (shop / "images/I005.png").unlink()
     with pytest.raises(InputError, match=r"line 5: image 'images/I003\.png' is not there \(1 others neither\)"):
         load_dataset(shop)
+
+
+@pytest.mark.parametrize("image", ["images", "x" * 300, "a\0b.png", "."])
+def test_what_is_no_picture_file_is_not_there(shop, image):
+    rewrite(shop / "items.csv", lambda rows: rows[4].__setitem__(5, image))
+    with pytest.raises(InputError, match=r"line 5: image .* is not there"):
+        load_dataset(shop)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(shop, tmp_path):
+    picture = shop / "images/I003.png"
+    picture.rename(shop / "red.png")
+    picture.symlink_to(shop / "red.png")
+    (tmp_path / "link").symlink_to(shop)
+    assert load_dataset(shop).num_items == load_dataset(tmp_path / "link").num_items == 12
+    (shop / "red.png").rename(tmp_path / "secret.png")
+    picture.unlink()
+    picture.symlink_to(tmp_path / "secret.png")
+    sentence = r"line 5: image 'images/I003\.png' is a link out of the folder; put the picture itself there"
+    with pytest.raises(InputError, match=sentence):
+        load_dataset(shop)
+    picture.unlink()
+    (shop / "images").rename(tmp_path / "elsewhere")
+    (shop / "images").symlink_to(tmp_path / "elsewhere")
+    (shop / "images/I003.png").write_bytes((tmp_path / "secret.png").read_bytes())
+    with pytest.raises(InputError, match=r"line 2: image 'images/I000\.png' is a link out of the folder"):
+        load_dataset(shop)
+
+
+def test_two_columns_of_one_name_are_refused_where_they_matter(shop):
+    table = (shop / "items.csv").read_text().replace("description", "brand", 1)
+    (shop / "items.csv").write_text(table)
+    with pytest.raises(InputError, match=r"items\.csv must have one column 'brand'"):
+        load_dataset(shop)
+    (shop / "items.csv").write_text(table.replace("brand,category,brand", "brand,note,note", 1))
+    assert load_dataset(shop).item_texts()[0] == "Thing 0, Acme"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([(f"u{k}", "i", 1) for k in range(9)], "where 0 of 9 users and 1 of 1 items have 5 or more; add more data"),
+        ([("u", f"i{k}", 1) for k in range(9)], "where 1 of 1 users and 0 of 9 items have 5 or more; add more data"),
+        ([("u", "i", 1)] * 4, "where 0 of 1 users and 0 of 1 items have 5 or more; add more data"),
+        (
+            [("u", f"i{k}", 1) for k in range(5)] + [(f"u{k}", "i", 1) for k in range(5)],
+            "took 0 interactions with items without text or picture and 10 interactions outside the 5-core, "
+            "where 1 of 6 users and 1 of 6 items have 5 or more; add more data",
+        ),
+    ],
+)
+def test_an_empty_core_says_whether_users_or_items_are_too_few(tmp_path, rows, sentence):
+    write_csv(tmp_path / "interactions.csv", HEADER, rows)
+    with pytest.raises(InputError, match=sentence):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("column", [1, 5])
+def test_items_that_are_all_without_text_or_picture_are_named_as_the_reason(shop, column):
+    def change(rows):
+        for row in rows[1:]:
+            row[column : column + (3 if column == 1 else 1)] = [""] * (3 if column == 1 else 1)
+
+    rewrite(shop / "items.csv", change)
+    count = len((shop / "interactions.csv").read_text().splitlines()) - 1
+    sentence = f"took {count} interactions with items without text or picture and 0 .*; give items a title and a pic"
+    with pytest.raises(InputError, match=sentence):
+        load_dataset(shop)
+
+
+def test_a_table_read_in_parts_is_the_table(tmp_path, monkeypatch):
+    whole = load_dataset(write_ids(tmp_path))
+    table = read_table(tmp_path / "interactions.csv", HEADER)
+    for rows in (1, 7, len(table), len(table) - 1):
+        monkeypatch.setattr("imecd_lite.dataset.ROWS_AT_ONCE", rows)
+        pd.testing.assert_frame_equal(read_table(tmp_path / "interactions.csv", HEADER), table)
+    assert load_dataset(tmp_path).fingerprint == whole.fingerprint
+    assert table.index.tolist() == list(range(2, len(table) + 2))
+
+
+PEAK = """
+import resource, sys
+from imecd_lite.dataset import load_dataset
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+print(load_dataset(sys.argv[1]).lengths.sum(), peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_rows_take_less_than_400_megabytes(tmp_path):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 100_000, 1_000_000), rng.integers(0, 20_000, 1_000_000)
+    lines = (f"user{u:07},item{i:06},{t}\n" for t, (u, i) in enumerate(zip(users, items, strict=True)))
+    with (tmp_path / "interactions.csv").open("w") as file:
+        file.write("user_id,item_id,timestamp\n")
+        file.writelines(lines)
+    program = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    kept, megabytes = map(int, program.stdout.split())
+    assert kept > 980_000 and megabytes < 400  # a list of strings for each row took 480
 
 
 def test_an_unknown_split_is_refused(tmp_path):
@@ -302,6 +417,40 @@ def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, rows):
     else:
         assert dataset.lengths.sum() + sum(dataset.dropped.values()) == len(rows)
         assert dataset.lengths.min() >= 5
+
+
+NAMES = st.sampled_from(["a", "b", "", "\0", "c\r", "d\n", '"', "é", "x,y", "../z"]) | FIELD
+NUMBERS = st.sampled_from(["1", "-1", "1e3", " 7 ", "1e999", "nan", "9" * 400, "0x1", "1_0", "True", ""]) | FIELD
+IMAGES = st.sampled_from(["a.png", "", ".", "no.png", "../a.png", "/a.png", "C:a", "a\0", "x" * 300]) | FIELD
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sale=st.lists(NAMES | NUMBERS, max_size=4),
+    good=st.lists(NAMES | IMAGES, max_size=7),
+    header=st.lists(st.sampled_from(["brand", "note", "image"]) | NAMES, max_size=2),
+    whole=st.sampled_from(["no", "sales", "goods", "both"]),
+    foreign=st.tuples(st.integers(0, 200), st.binary(max_size=3)),
+)
+def test_any_folder_gives_a_dataset_or_one_sentence(tmp_path_factory, sale, good, header, whole, foreign):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "a.png").write_bytes(b"")
+    sales = [("a", "a", "1")] * 5 + [tuple(sale)] * bool(whole in ("goods", "no") and sale)
+    goods = [("a", "t", "a.png", *header)] + [tuple(good)] * bool(whole in ("sales", "no") and good)
+    write_csv(folder / "interactions.csv", HEADER, sales)
+    write_csv(folder / "items.csv", ("item_id", "title", "image", *header), goods)
+    if whole == "no":
+        place, content = foreign
+        table = (folder / "interactions.csv").read_bytes()
+        (folder / "interactions.csv").write_bytes(table[:place] + content + table[place:])
+    try:
+        dataset = load_dataset(folder)
+    except InputError as error:
+        assert str(folder) in str(error) and "\n" not in str(error) and len(str(error)) < 1000
+        return
+    table = read_table(folder / "interactions.csv")
+    assert dataset.lengths.sum() + sum(dataset.dropped.values()) == len(table)
+    assert whole == "no" or len(table) == len(sales)
 
 
 # --- real data

@@ -9,6 +9,8 @@ and random. Nothing asks the network.
 import json
 import os
 import shutil
+import weakref
+import zlib
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -46,6 +48,7 @@ from imecd_lite.encoders import (
     load_features,
     mean_pool,
     open_image,
+    read_pixels,
 )
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_tensors, tree_hash, write_tensors
@@ -519,6 +522,46 @@ def test_a_picture_that_cannot_be_read_is_named(shop, content):
 def test_a_picture_too_large_to_be_one_is_named(shop, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
     assert refused(shop).startswith(f"{shop / 'images' / 'I000.png'} can't be read (")
+
+
+def test_a_picture_over_the_limit_is_named_with_its_size_before_it_is_decoded(tmp_path, recwarn):
+    side = 9_500  # over the limit here, and over that at which Pillow warns
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
+    content = PNG[:12] + header + zlib.crc32(header).to_bytes(4, "big") + PNG[33:]
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"bomb\.png can't be read \(it has 9500 x 9500 pixels, more than 50,0"
+    ):
+        open_image(tmp_path / "bomb.png")
+    assert not recwarn.list
+
+
+def test_formats_that_start_other_programs_are_not_opened(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    with pytest.raises(InputError, match="it is not a picture"):
+        open_image(tmp_path / "a.eps")
+
+
+def test_pictures_are_in_memory_one_at_a_time(tmp_path, pictures):
+    alive, most = [], []
+
+    def processor(image, return_tensors):
+        alive.append(weakref.ref(image))
+        most.append(sum(reference() is not None for reference in alive))
+        return {"pixel_values": torch.ones(1, 3, 2, 2)}
+
+    assert read_pixels(processor, pictures).shape == (len(pictures), 3, 2, 2)
+    assert max(most) <= 2, "the one before may still be named"
+
+
+def test_an_encoder_that_is_pickled_is_refused(tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(IMAGE_ENCODER, folder)
+    weights, _ = read_tensors(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="can't be loaded"):
+        encode_images([BUNDLED_DATA / "shop" / "images" / "T0001.png"], folder)
 
 
 def test_an_old_cache_survives_a_picture_that_cannot_be_read(shop):

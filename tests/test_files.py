@@ -1,7 +1,13 @@
 """Files are whole or not there; what is not ours is refused in one sentence."""
 
+import errno
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_json, read_tensors, write_atomically, write_json, write_tensors
@@ -60,6 +66,31 @@ def test_a_missing_truncated_or_foreign_tensor_file_is_refused(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_the_same_tensors_are_the_same_bytes_in_every_process(tmp_path):
+    program = (
+        "import sys, pathlib, torch; from imecd_lite.files import write_tensors; write_tensors("
+        "pathlib.Path(sys.argv[1]), {'b': torch.ones(3), 'a': torch.ones(2).half()}, {k: 'ä' * 9 for k in 'fgabcde'})"
+    )
+    for name in ("one", "two", "three"):
+        subprocess.run([sys.executable, "-c", program, tmp_path / name], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
+    tensors, metadata = read_tensors(tmp_path / "one")
+    assert list(metadata) == sorted(metadata) and tensors["b"].tolist() == [1, 1, 1]
+
+
+def test_a_tensor_file_whose_contents_were_changed_is_refused(tmp_path):
+    path = tmp_path / "t.safetensors"
+    tensors = {"a": torch.ones(100), "b": torch.tensor(2), "none": torch.zeros(0, 3), "half": torch.ones(2).bfloat16()}
+    write_tensors(path, tensors, {"who": "a test"})
+    whole = path.read_bytes()
+    for place in (len(whole) - 1, len(whole) - 300, whole.index(b"a test")):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"t\.safetensors was changed since it was written"):
+            read_tensors(path)
+    save_file({"a": torch.ones(3)}, path)  # another program's, or of before there were hashes
+    assert torch.equal(read_tensors(path)[0]["a"], torch.ones(3))
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, fault):
     path = tmp_path / "value.txt"
@@ -74,3 +105,13 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, fault):
     assert path.read_text(encoding="utf-8") == "old"
     write_atomically(path, lambda temporary: temporary.write_text("new", encoding="utf-8"))
     assert [p.name for p in tmp_path.iterdir()] == ["value.txt"] and path.read_text(encoding="utf-8") == "new"
+
+
+def test_a_fault_of_the_disk_names_the_file_and_leaves_nothing(tmp_path):
+    def write(temporary):
+        temporary.write_text("ne", encoding="utf-8")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError) as caught:
+        write_atomically(tmp_path / "value.txt", write)
+    assert caught.value.filename == str(tmp_path / "value.txt") and not list(tmp_path.iterdir())
