@@ -529,9 +529,7 @@ def test_a_picture_over_the_limit_is_named_with_its_size_before_it_is_decoded(tm
     header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
     content = PNG[:12] + header + zlib.crc32(header).to_bytes(4, "big") + PNG[33:]
     (tmp_path / "bomb.png").write_bytes(content)
-    with pytest.raises(
-        InputError, match=r"bomb\.png can't be read \(it has 9500 x 9500 pixels, more than 50,0"
-    ):
+    with pytest.raises(InputError, match=r"bomb\.png can't be read \(it has 9500 x 9500 pixels, more than 50,0"):
         open_image(tmp_path / "bomb.png")
     assert not recwarn.list
 
