@@ -38,8 +38,7 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
     Raises:
         InputError: ``output`` exists, or its partial folder was begun with other settings.
     """
-    if output.exists():
-        raise InputError(f"{output} is already there; name another --output, or delete it first.")
+    refuse_existing(output)
     folder = output.with_name(output.name + ".partial")
     folder.mkdir(parents=True, exist_ok=True)
     noted = folder / SETTINGS_FILE
@@ -59,6 +58,12 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
         error.filename = error.filename or str(folder)
         raise
     os.replace(folder, output)
+
+
+def refuse_existing(output: Path) -> None:
+    """Raise ``InputError`` where ``output`` exists: a folder that was prepared is never overwritten."""
+    if output.exists():
+        raise InputError(f"{output} is already there; name another --output, or delete it first.")
 
 
 class DropLog:

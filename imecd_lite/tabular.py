@@ -23,7 +23,7 @@ from imecd_lite.dataset import (
 from imecd_lite.encoders import open_image
 from imecd_lite.errors import InputError, quote
 from imecd_lite.files import write_atomically
-from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged, write_tables
+from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, refuse_existing, staged, write_tables
 
 OPTIONS = {
     "user_id": "--user-column",
@@ -71,6 +71,7 @@ def prepare_csv(
     Raises:
         InputError: a file is missing, broken or not what its option says, or nothing of it would be left.
     """
+    refuse_existing(output)  # before the long work on pictures
     if images and not (items and images.is_dir()):
         raise InputError(f"--images {images} is to be a folder of pictures of the items in --items FILE; give both.")
     sales, goods = read_source(interactions), read_source(items) if items else None

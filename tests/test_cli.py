@@ -17,6 +17,7 @@ from made_data import write_ids, write_shop
 
 import imecd_lite.encoders
 import imecd_lite.train
+from imecd_lite import tabular
 from imecd_lite.__main__ import build_parser, main, pick_configs
 from imecd_lite.baselines import SASRec
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
@@ -204,6 +205,34 @@ def test_other_data_than_a_model_was_trained_on_is_refused(tmp_path, trained):
     other = write_ids(tmp_path / "other", seed=1)
     assert "other data" in refused("evaluate", "--data", other, "--checkpoint", trained[0])
     assert "other data" in refused("recommend", "--data", other, "--checkpoint", trained[0], "--user", "U000")
+
+
+# Prepare
+
+
+def test_a_shops_own_table_becomes_a_dataset_that_trains(tmp_path, data, trained):
+    rows = (data / "interactions.csv").read_text().replace("user_id,item_id", "customer,sku", 1)
+    (tmp_path / "orders.csv").write_text(rows + ",I000,5\n")
+    own = ("prepare", "csv", "--interactions", tmp_path / "orders.csv", "--output", tmp_path / "own")
+    assert "name it with --user-column" in refused(*own)
+    status, lines, complaint = command(*own, "--user-column", "customer", "--item-column", "sku")
+    assert status == 0 and lines[0] == f"left out: 1 of {tmp_path / 'orders.csv'}: user_id is empty", complaint
+    assert lines[1].startswith(f"Wrote {tmp_path / 'own'}: 30 users, 12 items, ")
+    assert command("train", "--data", tmp_path / "own", "--output", tmp_path / "run", *SMALL)[1][-1] == trained[1][-1]
+    assert "is already there; name another --output" in refused(
+        *own, "--user-column", "customer", "--item-column", "sku"
+    )
+
+
+def test_each_column_of_a_shops_own_tables_has_an_option():
+    assert set(tabular.OPTIONS.values()) <= {
+        action.option_strings[0] for action in build_parser()[1]["prepare csv"]._actions
+    }
+
+
+def test_the_kind_of_prepare_is_asked_for():
+    assert "required: kind" in refused("prepare")
+    assert "invalid choice: 'xls'" in refused("prepare", "xls")
 
 
 # Train

@@ -115,6 +115,31 @@ def test_markup_in_texts_is_taken_out(shop):
     assert load_dataset(shop.output).item_texts()[0] == "Bear & box, Acme"
 
 
+def test_tables_of_other_systems_are_read_or_refused_in_a_sentence(shop):
+    interactions, items = shop.write()
+    whole = interactions.read_bytes()
+    interactions.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))  # as Windows writes it
+    assert prepare_csv(interactions, items, shop.images, shop.output, COLUMNS) == []
+    assert load_dataset(shop.output).fingerprint == load_dataset(shop.folder / "made").fingerprint
+    for content, message in (
+        (whole.replace(b"U003", b"U\xfc03"), r"orders\.csv, line \d+: not UTF-8 text; save the file as UTF-8"),
+        (whole.replace(b",", b";"), r"orders\.csv separates its columns by ';'; save it with commas"),
+        (b"", r"orders\.csv must have one column for user_id, and it has no 'customer' but nothing"),
+        (whole[:-9] + b'"', r"orders\.csv, line \d+: "),
+    ):
+        interactions.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            prepare_csv(interactions, items, shop.images, shop.folder / "other", COLUMNS)
+
+
+def test_what_was_prepared_is_never_overwritten(shop):
+    shop.prepare()
+    (shop.images / "I000.png").write_text("not looked at")
+    with pytest.raises(InputError, match="is already there"):
+        shop.prepare()
+    assert load_dataset(shop.output).num_items == 12
+
+
 def test_without_items_a_dataset_of_ids_alone(shop):
     interactions, _ = shop.write()
     prepare_csv(interactions, None, None, shop.output, COLUMNS)
