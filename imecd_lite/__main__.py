@@ -59,7 +59,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     commands = {}
 
     def command(run, help: str, subparsers=subparsers) -> argparse.ArgumentParser:
-        name = run.__name__.removeprefix("run_").replace("_", " ")  # "prepare csv": two words to type
+        name = run.__name__.removeprefix("run_").replace("_", " ")  # "prepare amazon": two words to type
         commands[name] = subparsers.add_parser(name.split()[-1], help=help, description=help, allow_abbrev=False)
         commands[name].set_defaults(run=run, command=name)
         return commands[name]
