@@ -17,6 +17,7 @@ _MODULE_OF = {
     "BUNDLED_DATA": "config",
     "generate_shop": "shop",
     "pretrain_encoders": "pretrain",
+    "prepare_csv": "tabular",
     "load_dataset": "dataset",
     "Dataset": "dataset",
     "load_features": "encoders",
