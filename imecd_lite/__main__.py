@@ -11,7 +11,7 @@ import time
 import typing
 from pathlib import Path
 
-from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, field_types
+from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, field_types, from_dict
 from imecd_lite.errors import InputError
 
 REMEDIES = {
@@ -363,9 +363,10 @@ def open_checkpoint(options: argparse.Namespace) -> tuple:
     """The trained model and its dataset."""
     from imecd_lite.checkpoint import load_checkpoint, read_description
 
-    config = read_description(options.checkpoint)
+    settings = read_description(options.checkpoint)["model_config"]
+    config = from_dict(IMECDConfig, settings, str(options.checkpoint / "config.json"))
     device = pick_device(options.device)
-    dataset, features = open_data(options, device, config["model_config"]["max_length"])
+    dataset, features = open_data(options, device, config.max_length)
     return load_checkpoint(options.checkpoint, dataset, features).to(device), dataset
 
 

@@ -25,7 +25,7 @@ from imecd_lite.baselines import (
 from imecd_lite.config import IMECDConfig, TrainConfig, from_dict
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
-from imecd_lite.errors import InputError
+from imecd_lite.errors import InputError, quote
 from imecd_lite.files import read_json, read_tensors, write_json, write_tensors
 from imecd_lite.model import IMECD, Recommender
 
@@ -104,6 +104,11 @@ def read_description(folder: Path) -> dict:
     missing = [key for key in keys if key not in info]
     if missing:
         raise InputError(f"{source} does not describe a trained model, it has no {missing[0]!r}; name another folder.")
+    kinds = {"model": str, "model_config": dict, "train_config": dict, "dataset": str}
+    wrong = [key for key, kind in kinds.items() if not isinstance(info[key], kind)]
+    if wrong:
+        found = f"its {wrong[0]!r} is {quote(info[wrong[0]])}"
+        raise InputError(f"{source} does not describe a trained model, {found}; name another folder.")
     return info
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 from imecd_lite.baselines import Popularity
@@ -180,6 +182,30 @@ def test_unknown_and_impossible_settings_in_a_config_are_refused(saved):
     refused(saved, "dropout is 2.0; it must be")
     change(saved, model_config=config, model="newest")
     refused(saved, "no model 'newest'")
+
+
+JSON = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3)
+)
+JSON |= st.lists(JSON, max_size=2) | st.dictionaries(st.text(max_size=3), JSON, max_size=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_description_gives_a_model_or_one_sentence(tmp_path_factory, data):
+    folder = save(tmp_path_factory.mktemp("any"), Popularity(tiny.CONFIG, tiny.NUM_ITEMS), None, "popularity")
+    info = read_json(folder / "config.json")
+    place = info["model_config"] if data.draw(st.booleans()) else info
+    place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
+    write_json(folder / "config.json", info)
+    try:
+        assert isinstance(load_checkpoint(folder, DATASET, None), Popularity)
+    except InputError as error:
+        assert "\n" not in str(error)
 
 
 def test_a_run_is_gone_on_with_as_it_was_begun(saved):
