@@ -38,10 +38,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     subparsers = parser.add_subparsers(dest="command", required=True)
     commands = {}
 
-    def command(run, help: str) -> argparse.ArgumentParser:
-        name = run.__name__.removeprefix("run_")
-        commands[name] = subparsers.add_parser(name, help=help, description=help, allow_abbrev=False)
-        commands[name].set_defaults(run=run)
+    def command(run, help: str, subparsers=subparsers) -> argparse.ArgumentParser:
+        name = run.__name__.removeprefix("run_").replace("_", " ")  # "prepare amazon": two words to type
+        commands[name] = subparsers.add_parser(name.split()[-1], help=help, description=help, allow_abbrev=False)
+        commands[name].set_defaults(run=run, command=name)
         return commands[name]
 
     command(run_doctor, "check this installation, offline")
@@ -49,6 +49,17 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     shop = command(run_shop, "generate the teaching shop")
     shop.add_argument("--output", type=Path, required=True, help="folder to make")
     shop.add_argument("--seed", type=int, default=0)
+
+    help = "turn data from elsewhere into a dataset folder"
+    prepare = subparsers.add_parser("prepare", help=help, description=help, allow_abbrev=False)
+    kinds = prepare.add_subparsers(dest="kind", required=True)
+
+    amazon = command(run_prepare_amazon, "Amazon review data, release of 2018, with pictures", kinds)
+    amazon.add_argument("--output", type=Path, required=True, help="folder to make")
+    amazon.add_argument("--dataset", help="Toys_and_Games, Video_Games, Musical_Instruments, Grocery_and_Gourmet_Food")
+    amazon.add_argument("--reviews", type=Path, help="5-core reviews, gzip or plain; default: download")
+    amazon.add_argument("--meta", type=Path, help="metadata, gzip or plain; default: download")
+    amazon.add_argument("--base-url", help="of a mirror with the folders categoryFilesSmall and metaFiles2")
 
     pretrain = command(run_pretrain, "train the tiny text and image encoders")
     pretrain.add_argument("--data", type=Path, required=True, help="dataset folder")
@@ -173,6 +184,15 @@ def run_shop(options: argparse.Namespace) -> None:
     from imecd_lite.shop import generate_shop
 
     generate_shop(options.output, options.seed)
+    print(f"Wrote {options.output}.")
+
+
+def run_prepare_amazon(options: argparse.Namespace) -> None:
+    """Prepare Amazon review data."""
+    from imecd_lite.amazon import BASE_URL, prepare_amazon
+
+    files = (options.output, options.dataset, options.reviews, options.meta)
+    print(prepare_amazon(*files, options.base_url or BASE_URL, progress=True), end="")
     print(f"Wrote {options.output}.")
 
 

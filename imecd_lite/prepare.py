@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -36,7 +37,7 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
         settings: all that decides what the block makes, as JSON.
 
     Raises:
-        InputError: ``output`` exists, or its partial folder was begun with other settings.
+        InputError: ``output`` exists, its partial folder was begun with other settings, or the disk is full.
     """
     if output.exists():
         raise InputError(f"{output} is already there; name another --output, or delete it first.")
@@ -53,7 +54,15 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
                 )
     else:
         write_json(noted, settings)
-    yield folder
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"The disk of {folder} is full; free some space and give the same command again, "
+            "it goes on where it stopped."
+        ) from None
     os.replace(folder, output)
 
 
