@@ -98,7 +98,7 @@ def prepare_amazon(
             for kind, path in paths.items():
                 if path is None:
                     paths[kind] = raw / f"{kind}.json.gz"
-                    download(f"{base_url}/{FILES[kind].format(dataset)}", paths[kind], manners)
+                    download(f"{base_url}/{FILES[kind].format(dataset)}", paths[kind], manners, progress)
             report = make_folder(folder, raw, paths, DATASETS.get(dataset), manners, progress)
             write_atomically(folder / REPORT_FILE, lambda path: path.write_text(report, encoding="utf-8"))
         if raw.exists():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import ssl
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -71,6 +73,7 @@ class Fetcher:
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             follow_redirects=True,
             max_redirects=5,
+            verify=certificates(),
             timeout=None,  # `receive` keeps the time
         )
 
@@ -127,7 +130,7 @@ class Fetcher:
                 self.closed_until[host] = max(self.closed_until[host], loop.time() + wait)
                 await asyncio.sleep(manners.pause * 2 ** (tried - 1))
 
-    async def file(self, url: str, path: Path) -> None:
+    async def file(self, url: str, path: Path, bar: tqdm) -> None:
         """Download to ``path``, going on after the bytes of an earlier try if the server still has the same file."""
         part, tag = path.with_name(path.name + ".partial"), path.with_name(path.name + ".version")
 
@@ -152,7 +155,8 @@ class Fetcher:
                         total = response.headers.get("Content-Length")
                         if version := strong_version(response):
                             write_atomically(tag, lambda temporary: temporary.write_text(version))
-                    return file.write
+                    bar.total, bar.n = int(total) if str(total).isdecimal() else None, file.tell()
+                    return lambda chunk: bar.update(file.write(chunk))
 
                 try:
                     await self.receive(url, begin, wanted)
@@ -184,13 +188,19 @@ class Fetcher:
         return bytes(content), picture_ending(bytes(content), self.manners.picture_pixels)
 
 
+@cache
+def certificates() -> ssl.SSLContext:
+    """httpx's; they take a while to read."""
+    return httpx.create_ssl_context()
+
+
 def retry_after(response: httpx.Response) -> float:
     """The seconds that a server asks for, given as such or as a date; 0 when it does not."""
     value = response.headers.get("Retry-After", "0")
     if value.isdecimal():
         return float(value)
     try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     except (ValueError, TypeError):  # neither seconds nor a date with its zone
         return 0.0
 
@@ -218,7 +228,7 @@ def picture_ending(content: bytes, most_pixels: int) -> str:
     return FORMATS[image.format]
 
 
-def download(url: str, path: Path, manners: Manners = POLITE) -> None:
+def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = False) -> None:
     """Download one file to ``path``; one that is there is kept.
 
     Raises:
@@ -229,8 +239,9 @@ def download(url: str, path: Path, manners: Manners = POLITE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
     async def run() -> None:
-        async with Fetcher(manners) as fetcher:
-            await fetcher.file(url, path)
+        with tqdm(desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
+            async with Fetcher(manners) as fetcher:
+                await fetcher.file(url, path, bar)
 
     try:
         asyncio.run(run())

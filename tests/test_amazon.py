@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import tracemalloc
 from pathlib import Path
@@ -295,7 +296,7 @@ def test_a_broken_line_is_dropped_and_counted(shop, tmp_path, line):
     ("content", "reason"),
     [
         (b"", "0 of its first 0 rows"),
-        (b"user,item\n1,2\n", "2 of its first 2 rows"),
+        (b"user,item\na,b\n", "2 of its first 2 rows"),
         (b"{'reviewerID': 'A', 'asin': 'B', 'unixReviewTime': 1}\n" * 500, "of its first"),
         (b'{"asin": "B", "user_id": "A", "timestamp": 1}\n' * 5, "5 of its first 5 rows"),
         (bytes(1000), "1 of its first 1 rows"),
@@ -371,7 +372,7 @@ def whole(server: Web, tmp_path: Path) -> str:
 @pytest.mark.parametrize("fault", [web.status(500), web.cut_off, web.hang, web.stall, web.trickle, web.status(429)])
 def test_faults_that_pass_leave_no_trace(shop, tmp_path, fault):
     expected = whole(shop, tmp_path)
-    for path in shop.pages:
+    for path in list(shop.pages)[:5]:  # both files, three pictures
         shop.faults[path] = [fault]
     prepare(shop, tmp_path / "out")
     assert tree_hash(tmp_path / "out") == expected
@@ -396,9 +397,7 @@ class Stop(Exception):
 STEPS = [
     (fetch, "write_atomically", 1),  # the version of the first download
     (imecd_lite.amazon, "download", 2),
-    (imecd_lite.amazon, "read_metadata", 1),
-    (fetch, "write_atomically", 5),
-    (fetch, "write_atomically", 14),
+    (fetch, "write_atomically", 8),  # a picture
     (imecd_lite.amazon, "write_tables", 1),
     (imecd_lite.amazon, "write_atomically", 1),  # the report
     (imecd_lite.amazon.shutil, "rmtree", 1),
@@ -439,7 +438,8 @@ def test_interrupted_again_and_again_it_ends_in_the_same_bytes(shop, tmp_path, m
 
     def write(path, content):
         written(path, content)
-        raise Stop
+        if path.suffix != ".version":  # of a download that has not begun
+            raise Stop
 
     with monkeypatch.context() as patch:
         patch.setattr(fetch, "write_atomically", write)
@@ -449,7 +449,7 @@ def test_interrupted_again_and_again_it_ends_in_the_same_bytes(shop, tmp_path, m
                 prepare(shop, tmp_path / "out")
             except Stop:
                 assert (tmp_path / "out.partial").exists()
-    assert rounds > ITEMS and tree_hash(tmp_path / "out") == expected
+    assert rounds > ITEMS / QUICK.connections and tree_hash(tmp_path / "out") == expected
 
 
 def test_a_full_disk_is_one_sentence_and_the_next_command_goes_on(shop, tmp_path, monkeypatch):
@@ -519,7 +519,7 @@ def test_the_memory_for_metadata_does_not_grow_with_the_file(tmp_path):
         assert items.keys() == wanted
         return peak
 
-    assert peak(20_000) < 1.2 * peak(2_000)
+    assert peak(5_000) < 1.2 * peak(1_000)
 
 
 @pytest.mark.slow
@@ -554,3 +554,54 @@ def test_killed_at_twenty_moments_it_ends_in_the_same_bytes(shop, tmp_path):
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     assert tree_hash(tmp_path / "out") == expected
     assert sorted(path.name for path in tmp_path.iterdir() if "done" not in path.name) == ["out", "undisturbed"]
+
+
+@pytest.mark.slow
+def test_a_catalogue_of_toys_size_goes_from_raw_files_to_batches(tmp_path):
+    """The numbers of Table I's Toys and 633,883 records of metadata.
+
+    TIMES
+    """
+    users, items, interactions = (int(n) for n in paper.TABLE1.set_index("dataset").loc["Toys"][:3])
+    with gzip.open(tmp_path / "reviews", "wt", compresslevel=1) as file:
+        review = json.dumps(next(made_amazon.reviews(1, 1)) | {"reviewText": "Great product. " * 25, "asin": "ITEM"})
+        left, right = review.replace("A000000000000", "USER").split("USER")
+        middle, right = right.split("ITEM")
+        for user in range(users):
+            for step in range(8 + (user < interactions - 8 * users)):
+                file.write(f"{left}A{user:012}{middle}{asin((11 * user + 97 * step) % items)}{right}\n")
+    pictures = tmp_path / "out.partial" / "images"
+    pictures.mkdir(parents=True)
+    with Web({picture_path(item): made_amazon.picture(item) for item in range(0, items, 10)}) as server:
+        with gzip.open(tmp_path / "meta", "wt", compresslevel=1) as file:
+            record = json.dumps(next(made_amazon.metadata(1, "HOST")) | {"description": ["A <b>toy</b>. " * 50]})
+            for item in range(633_883):
+                named = record.replace("HOST/images/I/0", f"{server.url}/images/I/{item}")
+                file.write(named.replace(asin(0), asin(item)) + "\n")
+        for item in set(range(items)) - set(range(0, items, 10)):  # an earlier command fetched them
+            (pictures / f"{asin(item)}.jpg").write_bytes(made_amazon.picture(item))
+        code = """
+            import json, resource, sys, time
+            from pathlib import Path
+            from imecd_lite.amazon import prepare_amazon
+            from imecd_lite.dataset import load_dataset, train_batches
+            times = [time.monotonic()]
+            folder = Path(sys.argv[1])
+            report = prepare_amazon(folder / "out", "Toys_and_Games", folder / "reviews", folder / "meta")
+            times.append(time.monotonic())
+            megabytes = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000]
+            dataset = load_dataset(folder / "out")
+            targets = sum(len(batch.pos_items) for batch in train_batches(dataset, 1280, 0, 0, None))
+            times.append(time.monotonic())
+            megabytes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+            seconds = [round(b - a) for a, b in zip(times, times[1:])]
+            print(json.dumps({"seconds": seconds, "megabytes": megabytes, "targets": targets, "report": report}))
+        """
+        run = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+        measured = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    print(measured)
+    assert measured["report"].splitlines()[3].split() == ["difference", *["+0.0%"] * 4]
+    assert measured["targets"] == interactions - 3 * users
+    assert len(server.asked) == len(range(0, items, 10))
+    assert measured["megabytes"][0] < 2000 and measured["megabytes"][1] < 3000
+    assert sum(measured["seconds"]) < 1800

@@ -51,7 +51,9 @@ class Web(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments):
         """Nothing is printed."""
@@ -72,7 +74,8 @@ class Handler(BaseHTTPRequestHandler):
                 server.at_once -= 1
 
     def reply(self, status: int, headers: dict[str, object], body: bytes = b"") -> None:
-        """Status, headers, body, as given."""
+        """Status, headers, body, as given; the connection stays open if they agree."""
+        self.close_connection = len(body) != headers.get("Content-Length")
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
