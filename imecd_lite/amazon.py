@@ -149,7 +149,7 @@ def make_folder(
 
 
 def read_reviews(path: Path, log: DropLog, rows: Counter[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The reviews in order, numbered users and items, and the ids behind the numbers; the index is the line.
+    """The reviews in order, users and items as numbers, and the ids behind the numbers.
 
     Where a user reviewed an item more than once the earliest review stays.
     """
@@ -286,7 +286,7 @@ def compare(here: tuple[float, ...], name: str | None) -> list[str]:
     if name is not None:
         printed = paper.TABLE1.set_index("dataset").loc[name].tolist()
         shown["paper"] = (*(f"{value:,.0f}" for value in printed[:3]), f"{printed[3]:.2f}")
-        shown["difference"] = tuple(f"{ours / theirs - 1:+.1%}" for ours, theirs in zip(here, printed, strict=True))
+        shown["difference"] = tuple(f"{ours / theirs - 1:+z.1%}" for ours, theirs in zip(here, printed, strict=True))
     columns = ("users", "items", "interactions", "average length")
     return pd.DataFrame.from_dict(shown, orient="index", columns=columns).to_string().split("\n")
 
