@@ -16,6 +16,7 @@ _MODULE_OF = {
     "PRESETS": "config",
     "BUNDLED_DATA": "config",
     "generate_shop": "shop",
+    "prepare_amazon": "amazon",
     "pretrain_encoders": "pretrain",
     "prepare_csv": "tabular",
     "load_dataset": "dataset",

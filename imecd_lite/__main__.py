@@ -85,6 +85,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     for name in ("title", "brand", "category", "description", "image"):
         own.add_argument(f"--{name}-column", metavar="NAME", help=f"what --items calls it; default: {name}")
 
+    amazon = command(run_prepare_amazon, "Amazon review data, release of 2018, with pictures", kinds)
+    amazon.add_argument("--output", type=Path, required=True, help="folder to make")
+    amazon.add_argument("--dataset", help="Toys_and_Games, Video_Games, Musical_Instruments, Grocery_and_Gourmet_Food")
+    amazon.add_argument("--reviews", type=Path, help="5-core reviews, gzip or plain; default: download")
+    amazon.add_argument("--meta", type=Path, help="metadata, gzip or plain; default: download")
+    amazon.add_argument("--base-url", help="of a mirror with the folders categoryFilesSmall and metaFiles2")
+
     pretrain = command(run_pretrain, "train the tiny text and image encoders")
     pretrain.add_argument("--data", type=Path, required=True, help="dataset folder")
     pretrain.add_argument("--output", type=Path, required=True, help="folder for the encoders")
@@ -222,6 +229,15 @@ def run_prepare_csv(options: argparse.Namespace) -> None:
     for line in prepare_csv(*files, columns, progress=True):
         print(f"left out: {line}")
     print(f"Wrote {options.output}: {describe_data(load_dataset(options.output))}")
+
+
+def run_prepare_amazon(options: argparse.Namespace) -> None:
+    """Prepare Amazon review data."""
+    from imecd_lite.amazon import BASE_URL, prepare_amazon
+
+    files = (options.output, options.dataset, options.reviews, options.meta)
+    print(prepare_amazon(*files, options.base_url or BASE_URL, progress=True), end="")
+    print(f"Wrote {options.output}.")
 
 
 def run_pretrain(options: argparse.Namespace) -> None:

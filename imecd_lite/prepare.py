@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import html
 import json
 import os
 import re
@@ -110,12 +111,15 @@ def plain_text(markup: str) -> str:
     Shops export titles with markup in them, and sometimes markup that was escaped twice.
     """
     while re.search(r"[<&]", markup):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)  # a title may look like a path
-            soup = BeautifulSoup(markup, "html.parser")
-        for tag in soup(["script", "style"]):
-            tag.decompose()
-        text = soup.get_text(" ")
+        if "<" in markup:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)  # a title may look like a path
+                soup = BeautifulSoup(markup, "html.parser")
+            for tag in soup(["script", "style"]):
+                tag.decompose()
+            text = soup.get_text(" ")
+        else:
+            text = html.unescape(markup)  # a hundred times faster
         if text == markup:
             break
         markup = text

@@ -1,0 +1,296 @@
+"""Amazon review data, release of 2018 (Ni, Li and McAuley, EMNLP 2019), as a dataset folder (section IV-A1)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from imecd_lite import paper
+from imecd_lite.dataset import MIN_INTERACTIONS, five_core
+from imecd_lite.errors import InputError
+from imecd_lite.fetch import POLITE, Manners, download, fetch_pictures
+from imecd_lite.files import write_atomically
+from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged, write_tables
+
+DATASETS = {
+    "Toys_and_Games": "Toys",
+    "Video_Games": "Games",
+    "Musical_Instruments": "Instruments",
+    "Grocery_and_Gourmet_Food": "Food",
+}
+"""The paper's four sets: their names in the release and in Table I."""
+BASE_URL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
+FILES = {"reviews": "categoryFilesSmall/{}_5.json.gz", "metadata": "metaFiles2/meta_{}.json.gz"}
+"""Where the release keeps the 5-core reviews and the metadata of a set."""
+REPORT_FILE = "report.txt"
+MAX_LINE = 10_000_000
+"""Bytes; a longer line is a broken one."""
+MAX_TEXT = 10_000
+"""Characters of a field that are kept."""
+LONGEST_SIDE = 448
+"""Pixels of the pictures asked for: a ViT sees 224 x 224, so up to twice as long as wide they are not enlarged."""
+
+
+class Item(NamedTuple):
+    """What is kept of a metadata record."""
+
+    line: int
+    title: str
+    brand: str
+    category: str
+    description: str
+    url: str  # of its picture
+
+    @property
+    def lacks(self) -> str:
+        """Why the paper drops it, or ""."""
+        if not (self.title or self.brand or self.category):
+            return "no text"
+        return "" if self.url else "no picture named"
+
+
+def prepare_amazon(
+    output: Path,
+    dataset: str | None = None,
+    reviews: Path | None = None,
+    metadata: Path | None = None,
+    base_url: str = BASE_URL,
+    manners: Manners = POLITE,
+    progress: bool = False,
+) -> str:
+    """Make a dataset folder; an interrupted call is gone on with by the same call, to the same bytes.
+
+    Args:
+        output: the folder; must not exist.
+        dataset: one of ``DATASETS``; what ``reviews`` or ``metadata`` does not give is downloaded.
+        reviews, metadata: files of the release, gzip or plain.
+
+    Returns:
+        The report: the row of Table I beside the paper's, and what was dropped. It is also in the folder.
+
+    Raises:
+        InputError: a file is not there, not whole or not of this format, or the network is down.
+    """
+    paths = {"reviews": reviews, "metadata": metadata}
+    if dataset is None and None in paths.values():
+        raise InputError("Name a --dataset to download, or both --reviews and --meta, files that are here.")
+    if dataset not in (None, *DATASETS):
+        raise InputError(f"There is no dataset {dataset!r} here; the datasets are {', '.join(DATASETS)}.")
+    for path in filter(None, paths.values()):
+        if not path.is_file():
+            raise InputError(f"{path} is not there, or no file; name a file of the 2018 release.")
+    given = {kind: path and f"{path.name}, {path.stat().st_size} bytes" for kind, path in paths.items()}
+    with staged(output, {"source": "amazon", "dataset": dataset, **given}) as folder:
+        raw = folder / "raw"
+        if not (folder / REPORT_FILE).exists():
+            for kind, path in paths.items():
+                if path is None:
+                    paths[kind] = raw / f"{kind}.json.gz"
+                    download(f"{base_url}/{FILES[kind].format(dataset)}", paths[kind], manners, progress)
+            report = make_folder(folder, raw, paths, DATASETS.get(dataset), manners, progress)
+            write_atomically(folder / REPORT_FILE, lambda path: path.write_text(report, encoding="utf-8"))
+        if raw.exists():
+            shutil.rmtree(raw)
+    return (output / REPORT_FILE).read_text(encoding="utf-8")
+
+
+def make_folder(
+    folder: Path, raw: Path, paths: dict[str, Path], name: str | None, manners: Manners, progress: bool
+) -> str:
+    """Write tables, pictures and the account of what was dropped; returns the report."""
+    rows: Counter[str] = Counter()
+    with DropLog(folder / DROPPED_FILE) as log:
+        table, user_ids, item_ids = read_reviews(paths["reviews"], log, rows)
+        items = read_metadata(paths["metadata"], set(item_ids), log, rows)
+        reasons = {asin: item.lacks for asin, item in items.items() if item.lacks}
+
+        def filtered(table: pd.DataFrame) -> pd.DataFrame:
+            """The paper's filters; what they take is written to the log."""
+            why = np.array([reasons.get(asin, "" if asin in items else "not in the metadata") for asin in item_ids])
+            table = leave_out(log, table, item_ids, why[table["item_id"]])
+            core = table.index.isin(five_core(table).index)
+            return leave_out(log, table, item_ids, np.where(core, "", f"outside the {MIN_INTERACTIONS}-core"))
+
+        table = filtered(table)
+        urls = {file_name(asin): items[asin].url for asin in item_ids[np.unique(table["item_id"])]}
+        pictures, failed = fetch_pictures(urls, folder / "images", raw / "failed", manners, progress)
+        reasons |= {asin: f"picture: {failed[file_name(asin)]}" for asin in items if file_name(asin) in failed}
+        table = filtered(table)
+        if table.empty:
+            raise InputError(
+                f"Nothing of {paths['reviews']} is left after the paper's filters ({'; '.join(log.lines()[:3])}); "
+                f"{log.file.name} says why, line by line."
+            )
+        kept = set(item_ids[np.unique(table["item_id"])])
+        for asin, item in items.items():
+            if asin not in kept:
+                log.drop("metadata", item.line, asin, reasons.get(asin, f"outside the {MIN_INTERACTIONS}-core"))
+    shown = {asin: pictures[file_name(asin)] for asin in sorted(kept)}
+    for path in set((folder / "images").iterdir()) - set(shown.values()):
+        path.unlink()
+    texts = ({**items[asin]._asdict(), "item_id": asin, "image": f"images/{shown[asin].name}"} for asin in shown)
+    table = table.assign(user_id=user_ids[table["user_id"]], item_id=item_ids[table["item_id"]])
+    write_tables(folder, table, pd.DataFrame(texts))
+    here = (table["user_id"].nunique(), len(kept), len(table), len(table) / table["user_id"].nunique())
+    return "\n".join([*compare(here, name), *account("reviews", rows, len(table), log),
+                      *account("metadata", rows, len(kept), log), *log.lines(), ""])  # fmt: skip
+
+
+def read_reviews(path: Path, log: DropLog, rows: Counter[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The reviews in order, users and items as numbers, and the ids behind the numbers.
+
+    Where a user reviewed an item more than once the earliest review stays.
+    """
+    users, items = {}, {}
+    columns = {"user_id": array("i"), "item_id": array("i"), "timestamp": array("d"), "line": array("q")}
+    checks = {"reviewerID": is_id, "asin": is_id, "unixReviewTime": is_time}
+    for line, review in records(path, "reviews", checks, log, rows):
+        columns["user_id"].append(users.setdefault(review["reviewerID"], len(users)))
+        columns["item_id"].append(items.setdefault(review["asin"], len(items)))
+        columns["timestamp"].append(review["unixReviewTime"])
+        columns["line"].append(line)
+    table = pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})
+    if (table["timestamp"] % 1 == 0).all():
+        table["timestamp"] = table["timestamp"].astype(np.int64)
+    again = table.sort_values("timestamp", kind="stable").duplicated(["user_id", "item_id"]).reindex(table.index)
+    user_ids, item_ids = np.array(list(users), dtype=object), np.array(list(items), dtype=object)
+    return leave_out(log, table, item_ids, np.where(again, "the user's earlier review stays", "")), user_ids, item_ids
+
+
+def leave_out(log: DropLog, table: pd.DataFrame, item_ids: np.ndarray, why: np.ndarray) -> pd.DataFrame:
+    """The reviews without those that have a reason (n,) in ``why``, which are written to the log."""
+    dropped = table[why != ""]
+    for line, item, reason in zip(dropped["line"], item_ids[dropped["item_id"]], why[why != ""], strict=True):
+        log.drop("reviews", line, item, reason)
+    return table[why == ""]
+
+
+def read_metadata(path: Path, wanted: set[str], log: DropLog, rows: Counter[str]) -> dict[str, Item]:
+    """The items that are ``wanted``, by id. Of several records the first that lacks nothing stays, else the first."""
+    items: dict[str, Item] = {}
+    for line, record in records(path, "metadata", {"asin": is_id}, log, rows):
+        asin = record["asin"]
+        if asin not in wanted:
+            log.drop("metadata", line, asin, "no review names it")
+            continue
+        item = Item(
+            line,
+            # a few titles are the script of a page; the publishers of the data leave them out, too
+            "" if "getTime" in str(record.get("title")) else text(record.get("title")),
+            text(record.get("brand")),
+            text(record.get("category"), "|"),
+            text(record.get("description")),
+            picture_url(record),
+        )
+        if asin in items:
+            better, worse = (item, items[asin]) if items[asin].lacks and not item.lacks else (items[asin], item)
+            log.drop("metadata", worse.line, asin, "another record of the item stays")
+            item = better
+        items[asin] = item
+    return items
+
+
+def records(
+    path: Path, source: str, checks: dict[str, Callable[[object], bool]], log: DropLog, rows: Counter[str]
+) -> Iterator[tuple[int, dict]]:
+    """The records of a file and their lines; those whose fields fail their checks are written to the log.
+
+    Raises:
+        InputError: most rows fail, or all.
+    """
+    bad, fields = 0, ", ".join(checks)
+    for number, line in enumerate(lines(path), start=1):
+        for record in parse(line):
+            rows[source] += 1
+            if isinstance(record, dict) and all(check(record.get(name)) for name, check in checks.items()):
+                yield number, record
+            else:
+                log.drop(source, number, "", f"no JSON object with {fields}")
+                bad += 1
+        if bad > 100 + rows[source] / 2:
+            break
+    if bad > 100 + rows[source] / 2 or bad == rows[source]:
+        raise InputError(
+            f"{path} is not {source} of the 2018 release: {bad} of its first {rows[source]} rows are no JSON objects "
+            f"with {fields}, one a line; get the file anew."
+        )
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a plain file or a gzip; of one longer than ``MAX_LINE`` only its beginning."""
+    try:
+        with path.open("rb") as plain, gzip.open(plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain as file:
+            while line := file.readline(MAX_LINE):
+                yield line
+                while len(line) == MAX_LINE and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is not a whole gzip file ({error}); delete it and get it anew.") from None
+
+
+def parse(line: bytes) -> list[object]:
+    """The values on a line, in which an array may begin, go on or end; None for what is not JSON."""
+    try:
+        return json.loads("[" + line.decode("utf-8-sig").strip().strip(",").removeprefix("[").removesuffix("]") + "]")
+    except (ValueError, RecursionError):
+        return [None]
+
+
+def is_id(value: object) -> bool:
+    """Whether this can name a user or an item."""
+    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() and value == value.strip()
+
+
+def is_time(value: object) -> bool:
+    """Whether this can be a number of seconds since 1970."""
+    return type(value) in (int, float) and abs(value) < 1e11
+
+
+def text(value: object, separator: str = " ") -> str:
+    """Plain text of a string or a list of strings; "" where there is none."""
+    parts = (plain_text(part[:MAX_TEXT]) for part in (value if isinstance(value, list) else [value])[:100]
+             if isinstance(part, str))  # fmt: skip
+    return separator.join(filter(None, parts))[:MAX_TEXT]
+
+
+def picture_url(record: dict) -> str:
+    """The address of an item's first picture, where Amazon's scheme allows in the size that is needed; "" for none."""
+    for field in ("imageURLHighRes", "imageURL"):
+        urls = record.get(field)
+        for url in urls if isinstance(urls, list) else [urls]:
+            if isinstance(url, str) and len(url) < 2000 and url.isprintable() and re.match("https?://", url):
+                return re.sub(r"(/images/I/[^/.]+)(\._[^/]*_)?(\.\w+)$", rf"\1._SL{LONGEST_SIDE}_\3", url)
+    return ""
+
+
+def file_name(asin: str) -> str:
+    """A file name that is safe on any system, without its ending: a proper ASIN itself, anything else as a hash."""
+    return asin if re.fullmatch("[A-Z0-9]{10}", asin) else hashlib.sha256(asin.encode()).hexdigest()[:32]
+
+
+def compare(here: tuple[float, ...], name: str | None) -> list[str]:
+    """The row of Table I and, for one of the paper's sets, the paper's and the difference."""
+    shown = {"here": (*map("{:,}".format, here[:3]), f"{here[3]:.2f}")}
+    if name is not None:
+        printed = paper.TABLE1.set_index("dataset").loc[name].tolist()
+        shown["paper"] = (*(f"{value:,.0f}" for value in printed[:3]), f"{printed[3]:.2f}")
+        shown["difference"] = tuple(f"{ours / theirs - 1:+z.1%}" for ours, theirs in zip(here, printed, strict=True))
+    columns = ("users", "items", "interactions", "average length")
+    return pd.DataFrame.from_dict(shown, orient="index", columns=columns).to_string().split("\n")
+
+
+def account(source: str, rows: Counter[str], kept: int, log: DropLog) -> list[str]:
+    """One line: rows in = rows kept + rows dropped."""
+    return [f"{source}: {rows[source]:,} rows = {kept:,} kept + {log.total(source):,} dropped (see {DROPPED_FILE})"]

@@ -1,0 +1,312 @@
+"""Downloads that end whole, go on where they stopped and never press a server: big files, and many pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import ssl
+import warnings
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+
+import httpx
+from PIL import Image
+from tqdm.auto import tqdm
+
+from imecd_lite import __version__
+from imecd_lite.errors import InputError
+from imecd_lite.files import write_atomically
+
+USER_AGENT = f"imecd-lite/{__version__} (prepares research data; a few connections, resumes, obeys Retry-After)"
+FORMATS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp"}
+"""The picture formats that are taken, by Pillow's name, and their file endings."""
+AGAIN = "give the same command again later, it goes on where it stopped"
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How servers are asked, how long they are waited for, and how much is taken from them."""
+
+    connections: int = 4  # pictures at the same time, over all hosts
+    tries: int = 5  # in a row without progress
+    pause: float = 1.0  # seconds before the second try, doubled before each further one
+    longest_pause: float = 600.0  # seconds; a server that asks for more in Retry-After is not waited for
+    patience: float = 30.0  # seconds for an answer, and for each ``progress`` bytes or the end
+    progress: int = 300_000
+    picture_bytes: int = 20_000_000
+    picture_pixels: int = 25_000_000  # refused before they are decoded
+    unanswered: int = 20  # pictures in a row: the network is down
+
+
+POLITE = Manners()
+
+
+class Refused(Exception):
+    """It will never come: the server or the picture itself says so; the message is the reason, in a few words."""
+
+
+class Unanswered(Exception):
+    """It did not come, and may another time; the message is the reason, in a few words."""
+
+
+class Busy(Exception):
+    """A try that the server turned away for now, and for how many seconds at least."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class Fetcher:
+    """One HTTP client and its patience. Use it in ``async with``."""
+
+    def __init__(self, manners: Manners) -> None:
+        self.manners = manners
+        self.closed_until: dict[str, float] = defaultdict(float)  # by host: no request before this time of the loop
+        self.client = httpx.AsyncClient(
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            follow_redirects=True,
+            max_redirects=5,
+            verify=certificates(),
+            timeout=None,  # `receive` keeps the time
+        )
+
+    async def __aenter__(self) -> Fetcher:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.client.aclose()
+
+    async def receive(
+        self, url: str, begin: Callable[[httpx.Response], Callable[[bytes], object]], headers: dict[str, str]
+    ) -> None:
+        """One try: ``begin`` is called with a good answer and returns what takes its bytes."""
+        loop, patience = asyncio.get_running_loop(), self.manners.patience
+        received = due = 0
+        async with (
+            asyncio.timeout(patience) as deadline,
+            self.client.stream("GET", url, headers=headers) as response,
+        ):
+            status = response.status_code
+            if status in (408, 416, 429) or status >= 500:
+                raise Busy(f"HTTP {status}", retry_after(response))
+            if status not in (200, 206):
+                raise Refused(f"HTTP {status}")
+            take = begin(response)
+            async for chunk in response.aiter_raw():
+                take(chunk)
+                received += len(chunk)
+                if received >= due:
+                    due = received + self.manners.progress
+                    deadline.reschedule(loop.time() + patience)
+
+    async def patiently(
+        self, url: str, attempt: Callable[[], Awaitable[None]], progress: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Try until it succeeds: ``tries`` times, counted anew when ``progress`` has grown enough."""
+        manners, loop, tried, furthest = self.manners, asyncio.get_running_loop(), 0, progress()
+        while True:
+            try:
+                host = httpx.URL(url).host
+                await asyncio.sleep(self.closed_until[host] - loop.time())
+                return await attempt()
+            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise Refused(str(error)) from None
+            except (httpx.TransportError, TimeoutError, Busy) as error:
+                tried += 1
+                if progress() >= furthest + manners.progress:
+                    tried, furthest = 1, progress()
+                reason = str(error) or ("too slow" if isinstance(error, TimeoutError) else type(error).__name__)
+                wait = getattr(error, "seconds", 0.0)
+                if tried >= manners.tries or wait > manners.longest_pause:
+                    asked = f", to be asked again in {wait:.0f} s" if wait else f" in try {tried}"
+                    raise Unanswered(reason + asked) from None
+                self.closed_until[host] = max(self.closed_until[host], loop.time() + wait)
+                await asyncio.sleep(manners.pause * 2 ** (tried - 1))
+
+    async def file(self, url: str, path: Path, bar: tqdm) -> None:
+        """Download to ``path``, going on after the bytes of an earlier try if the server still has the same file."""
+        part, tag = path.with_name(path.name + ".partial"), path.with_name(path.name + ".version")
+
+        def size() -> int:
+            return part.stat().st_size if part.exists() else 0
+
+        async def attempt() -> None:
+            have, total = size() if tag.exists() else 0, None
+            wanted = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+            with part.open("ab") as file:
+
+                def begin(response: httpx.Response) -> Callable[[bytes], object]:
+                    nonlocal total
+                    span = response.headers.get("Content-Range", "")
+                    if response.status_code == 206 and span.startswith(f"bytes {have}-"):
+                        total = span.rpartition("/")[2]
+                    else:  # the whole file: the server knows no ranges, or has another version by now
+                        file.truncate(0)
+                        tag.unlink(missing_ok=True)
+                        if response.status_code == 206:
+                            raise Busy("HTTP 206 with another range")
+                        total = response.headers.get("Content-Length")
+                        if version := strong_version(response):
+                            write_atomically(tag, lambda temporary: temporary.write_text(version))
+                    bar.total, bar.n = int(total) if str(total).isdecimal() else None, file.tell()
+                    return lambda chunk: bar.update(file.write(chunk))
+
+                try:
+                    await self.receive(url, begin, wanted)
+                except Busy:
+                    tag.unlink(missing_ok=True)  # 416, say: begin anew
+                    raise
+            if total not in (None, "*", str(size())):
+                tag.unlink(missing_ok=True)
+                raise Busy(f"{size()} bytes of {total}")
+
+        await self.patiently(url, attempt, size)
+        os.replace(part, path)
+        tag.unlink(missing_ok=True)
+
+    async def picture(self, url: str) -> tuple[bytes, str]:
+        """A picture as the server stores it, and the file ending of its format."""
+        content = bytearray()
+
+        def take(chunk: bytes) -> None:
+            content.extend(chunk)
+            if len(content) > self.manners.picture_bytes:
+                raise Refused(f"more than {self.manners.picture_bytes} bytes")
+
+        def begin(response: httpx.Response) -> Callable[[bytes], object]:
+            content.clear()
+            return take
+
+        await self.patiently(url, lambda: self.receive(url, begin, {}))
+        return bytes(content), picture_ending(bytes(content), self.manners.picture_pixels)
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """httpx's; they take a while to read."""
+    return httpx.create_ssl_context()
+
+
+def retry_after(response: httpx.Response) -> float:
+    """The seconds that a server asks for, given as such or as a date; 0 when it does not."""
+    value = response.headers.get("Retry-After", "0")
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError):  # neither seconds nor a date with its zone
+        return 0.0
+
+
+def strong_version(response: httpx.Response) -> str:
+    """What names this version of a file in If-Range: its ETag unless a weak one, else when it was changed, else ""."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def picture_ending(content: bytes, most_pixels: int) -> str:
+    """The file ending of a whole picture of at most ``most_pixels``; anything else is ``Refused``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter limit
+            image = Image.open(io.BytesIO(content), formats=list(FORMATS))
+        width, height = image.size
+        if width * height > most_pixels or min(width, height) < 10:  # 1 x 1 stands in for a picture that is gone
+            raise Refused(f"{width} x {height} pixels")
+        image.load()
+    except Image.DecompressionBombError:
+        raise Refused(f"more than {most_pixels} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError):
+        raise Refused("not a whole JPEG, PNG, GIF or WebP picture") from None
+    return FORMATS[image.format]
+
+
+def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = False) -> None:
+    """Download one file to ``path``; one that is there is kept.
+
+    Raises:
+        InputError: it does not come; what did is kept for another try.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    async def run() -> None:
+        with tqdm(desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
+            async with Fetcher(manners) as fetcher:
+                await fetcher.file(url, path, bar)
+
+    try:
+        asyncio.run(run())
+    except Refused as error:
+        raise InputError(f"{url} can't be downloaded ({error}); check the address.") from None
+    except Unanswered as error:
+        raise InputError(f"{url} did not come ({error}); {AGAIN}.") from None
+
+
+def fetch_pictures(
+    urls: dict[str, str], folder: Path, failures: Path, manners: Manners = POLITE, progress: bool = False
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Fetch pictures, a few at a time; those that came or failed in an earlier call are not asked for again.
+
+    Args:
+        urls: by file name without its ending.
+        folder: where the pictures are put, as the server stores them.
+        failures: folder for the reasons of those that don't come.
+
+    Returns:
+        The file of each picture that came, and the reason of each that did not, by name.
+
+    Raises:
+        InputError: no picture comes any more; what did is kept.
+    """
+    for path in (folder, failures):
+        path.mkdir(parents=True, exist_ok=True)
+    files = {path.stem: path for path in folder.iterdir() if path.suffix in FORMATS.values()}
+    reasons = {path.name: path.read_text() for path in failures.iterdir() if path.suffix != ".partial"}
+    done = urls.keys() & (files.keys() | reasons.keys())
+    missing = iter([name for name in urls if name not in done])
+    unanswered: dict[str, str] = {}  # since the last answer
+
+    def settle(failed: dict[str, str]) -> None:
+        for name, reason in failed.items():
+            write_atomically(failures / name, lambda path, reason=reason: path.write_text(reason))
+        reasons.update(failed)
+        unanswered.clear()
+
+    async def work(fetcher: Fetcher) -> None:
+        for name in missing:
+            try:
+                content, ending = await fetcher.picture(urls[name])
+            except Refused as error:
+                settle(unanswered | {name: str(error)})
+            except Unanswered as error:
+                unanswered[name] = str(error)
+                if len(unanswered) >= min(manners.unanswered, len(urls)):
+                    there = f"{len(files):,} of {len(urls):,} are there"
+                    raise InputError(f"Pictures no longer come ({urls[name]}: {error}), {there}; {AGAIN}.") from None
+            else:
+                settle(unanswered)
+                files[name] = folder / (name + ending)
+                write_atomically(files[name], lambda path, content=content: path.write_bytes(content))
+            bar.update()
+
+    async def run() -> None:
+        async with Fetcher(manners) as fetcher, asyncio.TaskGroup() as group:
+            for _ in range(manners.connections):
+                group.create_task(work(fetcher))
+
+    with tqdm(desc="pictures", total=len(urls), initial=len(done), unit="picture", disable=not progress) as bar:
+        try:
+            asyncio.run(run())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+    settle(unanswered)
+    return tuple({name: kind[name] for name in urls if name in kind} for kind in (files, reasons))
