@@ -259,9 +259,9 @@ MUTANTS = [
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
             ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
-            ("no mask", "attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
-            ("mask turned round", "attn_mask=attention_mask", "attn_mask=~attention_mask"),
-            ("keys for values", "    value,", "    key,"),
+            ("no mask", "value, mask, dropout", "value, None, dropout"),
+            ("mask turned round", "value, mask, dropout", "value, ~mask, dropout"),
+            ("keys for values", "key, value, mask, dropout", "key, key, mask, dropout"),
         ],
     ),
     (
@@ -375,7 +375,7 @@ MUTANTS = [
         [
             ("Eq. 18: always from x_T", "step(pred_original, x_t,", "step(pred_original, noise[0],"),
             ("Eq. 18: one epsilon for all steps", "noise[k]", "noise[1]"),
-            ("Eq. 18: denoiser told another t", "(len(x_t),), t,", "(len(x_t),), t - 1,"),
+            ("Eq. 18: denoiser told another t", "tensor([t]", "tensor([t - 1]"),
             ("Eq. 18: from zero, not from noise", "predictions = noise[0]", "predictions = 0 * noise[0]"),
         ],
     ),
@@ -477,7 +477,7 @@ MUTANTS = [
                 "torch.cat([*passes, pred_original])",
                 "torch.cat(2 * [pred_original])",
             ),
-            ("scores not scaled", " * self.score_scale", ""),
+            ("scores not scaled", "(self.score_scale * predicted)", "predicted"),
             ("selector matched to the farthest code", ".nearest(sequence)", ".nearest(-sequence)"),
             ("no lambda_match", "config.lambda_match * losses", "2 * losses"),
         ],
