@@ -11,7 +11,7 @@ import time
 import typing
 from pathlib import Path
 
-from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig, field_types, from_dict
+from imecd_lite.config import BUNDLED_DATA, PRESETS, IMECDConfig, TrainConfig, field_types, from_dict
 from imecd_lite.errors import InputError
 
 REMEDIES = {
@@ -107,8 +107,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     reproduce = command(
         run_reproduce, "run a table or figure of the paper on any dataset, at most 60 epochs each unless told otherwise"
     )
-    for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce):
-        subparser.add_argument("--data", type=Path, required=True, help="dataset folder")
+    benchmark = command(run_benchmark, "measure how fast a model trains and recommends here")
+    for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce, benchmark):
+        required = {"default": BUNDLED_DATA / "shop"} if subparser is benchmark else {"required": True}
+        subparser.add_argument("--data", type=Path, help="dataset folder", **required)
         subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
         subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
         subparser.add_argument("--image-encoder", help="hub name or folder; default: the bundled one")
@@ -118,7 +120,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     tune.add_argument("--output", type=Path, required=True, help="folder for the trials; one that holds some goes on")
     tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
-    for subparser in (train, tune):
+    benchmark.add_argument("--runs", type=int, default=5, help="of which each figure is the median")
+    benchmark.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    for subparser in (train, tune, benchmark):
         subparser.add_argument(
             "--model", default="imecd", help="imecd, popularity or another of Table II; a wrong name lists all"
         )
@@ -356,6 +360,23 @@ def run_diagnose(options: argparse.Namespace) -> None:
         values = value if isinstance(value, dict) else {"": value}
         print(f"{name:<26}" + "  ".join(f"{key} {number:.3f}".strip() for key, number in values.items()))
     print(json.dumps(report))
+
+
+def run_benchmark(options: argparse.Namespace) -> None:
+    """Measure speed and memory."""
+    from imecd_lite.benchmark import benchmark
+
+    if options.runs < 1:
+        raise InputError(f"runs is {options.runs}; it must be a whole number of at least 1.")
+    model_config, train_config = pick_configs(options)
+    device = pick_device(options.device)
+    dataset, features = open_data(options, device, model_config.max_length)
+    report = benchmark(options.model, model_config, train_config, dataset, features, device, options.runs)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for name, value in report.items():
+            print(f"{name:<26}{value:>20,.3f}")
 
 
 def run_compare(options: argparse.Namespace) -> None:

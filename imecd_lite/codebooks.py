@@ -120,7 +120,7 @@ class SequenceCodebook(nn.Module):
     def revive(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Put codes whose lifetime is over on sequences of the batch, evenly spaced among all lengths."""
         dead = (self.idle >= self.code_lifetime).nonzero()[:, 0].tolist()
-        rows = [row for sequence, _ in chunks for row in sequence]
+        rows = [row for sequence, _ in chunks for row in sequence] if dead else []
         for number, code in enumerate(dead):
             row = rows[number * len(rows) // len(dead)]  # (L, D)
             self.codes[code] = 0

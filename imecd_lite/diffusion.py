@@ -16,7 +16,7 @@ from imecd_lite.errors import InputError
 from imecd_lite.transformer import TransformerBlock
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""x_t (B, D), timesteps (B,) -> predicted x_0 (B, D)."""
+"""x_t (B, D), timesteps (B,), or (1,) where all are at the same -> predicted x_0 (B, D)."""
 
 
 def make_betas(beta_schedule: str, num_train_timesteps: int) -> torch.Tensor:
@@ -135,7 +135,7 @@ class Denoiser(nn.Module):
 
         Args:
             x_t: (B, D).
-            timesteps: (B,), 1 ... T.
+            timesteps: (B,), 1 ... T; or (1,), the same for all.
             sequence: (B, L, D), s-tilde of Eq. 9.
             attention_mask: (B, L) bool, True at real items.
         """
@@ -181,14 +181,12 @@ class TokenDenoiser(Denoiser):
             keys_values.append(block.keys_values(hidden))
             if number < len(self.blocks):
                 hidden = block.attend(hidden, *keys_values[-1], attention_mask)
-        mask = torch.nn.functional.pad(attention_mask, (0, 1), value=True)  # (B, L + 1)
 
         def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
             time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]).to(last.dtype))  # (B, D)
             token = last + (self.x_in(x_t.to(last.dtype)) + time)[:, None]  # (B, 1, D)
             for block, (key, value) in zip(self.blocks, keys_values, strict=True):
-                own_key, own_value = block.keys_values(token)  # (B, A, 1, D/A)
-                token = block.attend(token, torch.cat([key, own_key], 2), torch.cat([value, own_value], 2), mask)
+                token = block.attend(token, key, value, attention_mask, own=block.keys_values(token))
             return self.output_norm(token[:, 0])
 
         return predict
@@ -222,7 +220,7 @@ def sample(
         raise ValueError(f"noise must be ({len(timesteps)}, B, D), got {tuple(noise.shape)}")
     x_t, samples, predictions = noise[0], [noise[0]], []
     for k, (t, prev_t) in enumerate(itertools.pairwise(timesteps), start=1):
-        pred_original = predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+        pred_original = predict(x_t, torch.tensor([t], device=x_t.device))
         x_t = schedule.step(pred_original, x_t, t, prev_t, noise[k])
         predictions.append(pred_original)
         samples.append(x_t)

@@ -93,6 +93,7 @@ class IMECD(Recommender):
     """
 
     TUNED = ("learning_rate", "dropout", "lambda_q", "lambda_c", "lambda_gate", "own_noise")
+    chunks = staticmethod(length_chunks)
 
     def __init__(
         self,
@@ -192,9 +193,8 @@ class IMECD(Recommender):
         chunks change nothing but the time it takes.
         """
         config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
-        chunks = length_chunks(batch.item_seq)
+        chunks = self.chunks(batch.item_seq)
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
-        seen = seen_items(batch.item_seq, self.num_items)[:, 1:] if config.repeat_bias else None  # (B, I)
         total, parts, chosen = torch.zeros((), device=device), {}, {}
         for m, name in enumerate(self.modalities):
             table = tables[name]
@@ -213,12 +213,13 @@ class IMECD(Recommender):
                 start = torch.where(own, passes[0].detach(), x_0)
             x_t = self.schedule.add_noise(start, noise, timesteps)
             pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
-            logits = torch.cat([*passes, pred_original]) @ table[1:].T * self.score_scale  # (B or 2B, I)
-            if seen is not None:
-                logits = logits + REPEAT_SCALE * self.repeat_bias[m] * seen.repeat(len(passes) + 1, 1)
-            targets = (batch.pos_items - 1).repeat(len(passes) + 1)
+            predicted = torch.cat([*passes, pred_original])  # (B or 2B, D)
+            logits = (self.score_scale * predicted) @ table[1:].T  # (B or 2B, I), the padding left out
+            repeat = len(passes) + 1
+            if self.repeat_bias is not None:
+                move_repeats(logits, batch.item_seq.repeat(repeat, 1) - 1, self.repeat_bias[m])
             losses = {
-                "cross_entropy": F.cross_entropy(logits, targets),  # Eq. 20, 21
+                "cross_entropy": F.cross_entropy(logits, (batch.pos_items - 1).repeat(repeat)),  # Eq. 20, 21
                 "reconstruction": F.mse_loss(pred_original, x_0.detach() if config.detach_target else x_0),  # Eq. 14
             }
             total = total + losses["cross_entropy"] + losses["reconstruction"]
@@ -257,17 +258,24 @@ class IMECD(Recommender):
             sequences (B, L, D), detached, with their ``CodebookOutput``; empty without codebooks.
         """
         given, quantised = [], []
-        for rows, item_seq in chunks:
-            sequence = self.embedding_dropout(F.embedding(item_seq, table, padding_idx=0))  # (b, l, D)
+        items = torch.cat([item_seq.flatten() for _, item_seq in chunks])  # (n,), looked up at once
+        flat = self.embedding_dropout(F.embedding(items, table, padding_idx=0))  # (n, D)
+        parts = flat.split([item_seq.numel() for _, item_seq in chunks])
+        for (rows, item_seq), part in zip(chunks, parts, strict=True):
+            sequence = part.view(*item_seq.shape, -1)  # (b, l, D)
             mixed, output = self.quantise(modality, sequence, noise[rows])
             if output is not None:
                 quantised.append((sequence.detach(), output))
-            given.append((rows, self.denoisers[modality].given(mixed, item_seq > 0)))
+            given.append((rows, self.given(modality, mixed, item_seq > 0)))
 
         def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
             return rejoin(chunks, (denoise(x_t[rows], timesteps[rows]) for rows, denoise in given))
 
         return predict, quantised
+
+    def given(self, modality: str, sequence: torch.Tensor, attention_mask: torch.Tensor) -> Predict:
+        """The denoiser of a modality, its condition filled in; see ``Denoiser.given``."""
+        return self.denoisers[modality].given(sequence, attention_mask)
 
     def after_step(self, output: LossOutput) -> None:
         """Eq. 10: move the codes to the sequences that chose them, and the groups of items after their items."""
@@ -299,7 +307,7 @@ class IMECD(Recommender):
         trajectories = {}
         for m, name in enumerate(self.modalities):
             quantised, _ = self.quantise(name, F.embedding(item_seq, tables[name]))
-            predict = self.denoisers[name].given(quantised, item_seq > 0)
+            predict = self.given(name, quantised, item_seq > 0)
             trajectories[name] = sample(predict, self.schedule, noise[:, :, m], steps)
         return trajectories
 
@@ -320,7 +328,7 @@ class IMECD(Recommender):
             raise ValueError(f"item_seq must be (B, L), got {tuple(item_seq.shape)}")
         tables = tables or self.item_embeddings()
         scores = tables["id"].new_empty(len(item_seq), self.num_items + 1)
-        for rows, chunk in length_chunks(item_seq):
+        for rows, chunk in self.chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
             generated = {name: trajectory.samples[-1] for name, trajectory in trajectories.items()}
             scores[rows] = self.score(generated, chunk, tables)
@@ -335,15 +343,20 @@ class IMECD(Recommender):
         scores = self.score_scale * sum(w * s for w, s in zip(self.score_weights, products, strict=True))
         if self.repeat_bias is not None:
             bias = sum(w * b for w, b in zip(self.score_weights, self.repeat_bias, strict=True))
-            scores = scores + REPEAT_SCALE * bias * seen_items(item_seq, self.num_items)
+            move_repeats(scores[:, 1:], item_seq - 1, bias)
         scores[:, 0] = -torch.inf
         return scores
 
 
-def seen_items(item_seq: torch.Tensor, num_items: int) -> torch.Tensor:
-    """(B, I + 1): 1 where a history (B, L) holds the item, else 0."""
-    seen = torch.zeros(len(item_seq), num_items + 1, device=item_seq.device)
-    return seen.scatter_(1, item_seq, 1.0)
+def move_repeats(scores: torch.Tensor, history: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Add ``REPEAT_SCALE`` times the bias to the scores of what a shopper has, in place.
+
+    Args:
+        scores: (B, n).
+        history: (B, L) columns of the scores, negative at the padding; one that is there twice counts once.
+    """
+    earlier = (history[:, :, None] == history[:, None]).tril(diagonal=-1).any(dim=-1)  # (B, L), counted already
+    return scores.scatter_add_(1, history.clamp(min=0), REPEAT_SCALE * bias * ((history >= 0) & ~earlier))
 
 
 def standardise(features: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from imecd_lite.checkpoint import save_weights
 from imecd_lite.config import TrainConfig
-from imecd_lite.dataset import Dataset, train_batches
+from imecd_lite.dataset import Batch, Dataset, train_batches
 from imecd_lite.diagnostics import perplexity
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks
@@ -72,10 +72,8 @@ def train(
         InputError: ``output`` holds a run that does not match, or the loss is not a number.
     """
     torch.set_flush_denormal(True)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = (
-        torch.optim.Adam(parameters, config.learning_rate, weight_decay=model.WEIGHT_DECAY) if parameters else None
-    )
+    learns = any(p.requires_grad for p in model.parameters())
+    optimizer = make_optimizer(model, config) if learns else None
     history, best = History(), {}
     state_file = output / STATE_FILE if output else None
     if resume and state_file and state_file.exists():
@@ -83,10 +81,10 @@ def train(
     else:
         model.fit_statistics(dataset)
     split, device = dataset.split("valid"), next(iter(model.state_dict().values())).device
-    while not finished(history, config, learns=bool(parameters)):
+    while not finished(history, config, learns):
         start, epoch = time.perf_counter(), len(history.rows) + 1
         row = {"epoch": epoch}
-        if parameters:
+        if learns:
             row |= train_epoch(model, optimizer, dataset, config, epoch, device, progress, on_step)
         valid = metrics(target_ranks(model, dataset, split, seed=config.seed))
         row |= {f"valid_{name}": valid[name] for name in ("hit@10", "ndcg@10")}
@@ -113,6 +111,24 @@ def finished(history: History, config: TrainConfig, learns: bool) -> bool:
     return done >= (config.epochs if learns else 1) or done - history.best_epoch >= config.patience
 
 
+def make_optimizer(model: Recommender, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam over all that a model learns; see ``Recommender.WEIGHT_DECAY``."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.Adam(parameters, config.learning_rate, weight_decay=model.WEIGHT_DECAY, fused=True)
+
+
+def training_step(
+    model: Recommender, optimizer: torch.optim.Optimizer, batch: Batch, generator: torch.Generator
+) -> LossOutput:
+    """One step on a batch, which is on the model's device; the gradients stay on the parameters."""
+    output = model.loss(batch, generator)
+    optimizer.zero_grad(set_to_none=True)
+    output.total.backward()
+    optimizer.step()
+    model.after_step(output)
+    return output
+
+
 def train_epoch(
     model: Recommender,
     optimizer: torch.optim.Optimizer,
@@ -137,12 +153,7 @@ def train_epoch(
         model.on_epoch_start(generator)
         batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
         for batch in tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not progress):
-            batch = batch.to(device)
-            output = model.loss(batch, generator)
-            optimizer.zero_grad(set_to_none=True)
-            output.total.backward()
-            optimizer.step()
-            model.after_step(output)
+            output = training_step(model, optimizer, batch.to(device), generator)
             size = len(batch.pos_items)
             count += size
             for name, value in {"loss": output.total.detach(), **output.terms}.items():

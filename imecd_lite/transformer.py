@@ -50,29 +50,68 @@ class TransformerBlock(nn.Module):
         return self.split_heads(key), self.split_heads(value)
 
     def attend(
-        self, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor,
+        own: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, A, L, D/A), as the mask says."""
-        attended = self.look_up(self.attention_norm(hidden), key, value, attention_mask)
+        """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, A, L, D/A), as the mask says.
+
+        Args:
+            own: the ``keys_values`` of ``hidden``, when it is one position (B, 1, D) that is to see itself as well.
+        """
+        attended = self.look_up(self.attention_norm(hidden), key, value, attention_mask, own)
         hidden = hidden + self.dropout(attended)
         return hidden + self.dropout(self.feed_forward(hidden))
 
     def look_up(
-        self, asking: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+        self,
+        asking: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor,
+        own: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The attention alone: what ``asking`` (B, Q, D) finds among keys and values (B, A, L, D/A), (B, Q, D)."""
-        attended = F.scaled_dot_product_attention(
-            self.split_heads(self.query(asking)),
-            key,
-            value,
-            attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2]),  # (B, 1, 1 or Q, L)
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )  # (B, A, Q, D/A)
+        query, dropout = self.split_heads(self.query(asking)), self.dropout.p if self.training else 0.0
+        if own is not None:
+            attended = attend_alone(query, key, value, *own, attention_mask, dropout)
+        else:
+            mask = attention_mask.reshape(len(key), 1, -1, key.shape[2])  # (B, 1, 1 or Q, L)
+            attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # (B, A, Q, D/A)
         return self.attention_out(attended.transpose(1, 2).flatten(2))
 
     def split_heads(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, A, L, D/A)."""
         return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+
+
+def attend_alone(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    own_key: torch.Tensor,
+    own_value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    dropout: float,
+) -> torch.Tensor:
+    """Attention of one position to others and to itself, with no copy of the others' keys and values.
+
+    Args:
+        query, own_key, own_value: (B, A, 1, D/A) of the position.
+        key, value: (B, A, L, D/A) of the others.
+        attention_mask: (B, L) bool, True where there is one.
+        dropout: of the attention weights.
+
+    Returns:
+        (B, A, 1, D/A).
+    """
+    others = (query * key).sum(dim=-1).masked_fill(~attention_mask[:, None], -torch.inf)  # (B, A, L)
+    scores = torch.cat([others, (query * own_key).sum(dim=-1)], dim=-1)  # (B, A, L + 1)
+    weights = F.dropout((scores / query.shape[-1] ** 0.5).softmax(dim=-1), dropout)[..., None]
+    return (weights[:, :, :-1] * value).sum(dim=2, keepdim=True) + weights[:, :, -1:] * own_value
 
 
 class PostNormBlock(TransformerBlock):
@@ -88,8 +127,13 @@ class PostNormBlock(TransformerBlock):
         return self.split_heads(key), self.split_heads(value)
 
     def attend(
-        self, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor,
+        own: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """As ``TransformerBlock.attend``."""
-        hidden = self.attention_norm(hidden + self.dropout(self.look_up(hidden, key, value, attention_mask)))
+        hidden = self.attention_norm(hidden + self.dropout(self.look_up(hidden, key, value, attention_mask, own)))
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))

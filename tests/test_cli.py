@@ -70,7 +70,7 @@ def trained(data, tmp_path_factory) -> tuple[Path, list[str]]:
 def test_the_commands_are_those_of_the_readme():
     assert set(build_parser()[1]) == {
         *("doctor", "shop", "pretrain", "encode", "train", "tune", "evaluate", "recommend", "diagnose", "compare"),
-        *("reproduce", "prepare csv", "prepare amazon"),
+        *("reproduce", "benchmark", "prepare csv", "prepare amazon"),
     }
 
 

@@ -13,7 +13,7 @@ import imecd_lite.model
 from imecd_lite.dataset import some_users
 from imecd_lite.diffusion import user_noise
 from imecd_lite.evaluate import target_ranks
-from imecd_lite.model import IMECD, Recommender, contrastive_loss, distinct_pairs, standardise
+from imecd_lite.model import IMECD, Recommender, contrastive_loss, distinct_pairs, move_repeats, standardise
 
 SWITCHES = [
     {},
@@ -283,7 +283,13 @@ def test_features_are_neither_learnt_nor_saved():
     assert set(model.state_dict()) == names | {f"codebooks.{name}.codes" for name in model.modalities}
 
 
-# Chunks
+# Repeats and chunks
+
+
+def test_what_a_shopper_has_is_moved_once_however_often_she_has_it():
+    scores, history = torch.zeros(2, 5), torch.tensor([[-1, 1, 3, 1], [0, 0, 0, 0]])
+    moved = move_repeats(scores, history, torch.tensor(0.5))
+    assert moved is scores and moved.tolist() == [[0, 5, 0, 5, 0], [5, 0, 0, 0, 0]]
 
 
 def chunk_example() -> tuple[IMECD, "imecd_lite.model.Batch"]:
@@ -296,25 +302,6 @@ def chunk_example() -> tuple[IMECD, "imecd_lite.model.Batch"]:
     item_seq = tiny.left_padded(histories)
     batch = imecd_lite.model.Batch(item_seq, targets, users, tiny.user_keys_of(users), item_seq.double())
     return model, batch
-
-
-def test_a_forward_pass_in_chunks_is_the_same_as_one_padded_to_50():
-    results = {}
-    for way in ("chunks", "whole"):
-        model, batch = chunk_example()
-        with pytest.MonkeyPatch.context() as patch:
-            if way == "whole":
-                patch.setattr(imecd_lite.model, "length_chunks", lambda x: [(torch.arange(len(x)), x)])
-            output = tiny.loss_of(model, batch)
-        output.total.backward()
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-        model.after_step(output)
-        codes = {name: codebook.codes for name, codebook in model.codebooks.items()}
-        results[way] = {"total": output.total.detach(), **output.terms, **gradients, **codes}
-        num_chunks = len(output.chosen["id"])
-        assert num_chunks == 1 if way == "whole" else num_chunks > 1, "the example must be cut to mean anything"
-    for name, expected in results["whole"].items():
-        torch.testing.assert_close(results["chunks"][name], expected, rtol=1e-9, atol=1e-11, msg=name)
 
 
 def test_no_history_is_padded_to_50_when_it_is_short():

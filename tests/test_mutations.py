@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import test_benchmark
 import test_codebooks
 import test_diffusion
 import test_experts
@@ -26,7 +27,7 @@ import test_train
 import test_transformer
 import tiny
 
-from imecd_lite import codebooks, diffusion, model, recommend, train
+from imecd_lite import codebooks, diffusion, model, recommend, train, transformer
 from imecd_lite.codebooks import SequenceCodebook
 from imecd_lite.dataset import Dataset
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, TokenDenoiser
@@ -51,6 +52,10 @@ def padding_changes_no_prediction() -> None:
 
 def padding_changes_no_prediction_with_a_token() -> None:
     test_diffusion.test_extra_left_padding_changes_nothing(test_diffusion.random_token_denoiser)
+
+
+def chunks_are_the_same_as_one_padded_to_50() -> None:
+    test_benchmark.test_the_naive_variant_has_the_same_losses_gradients_and_codes({})
 
 
 def default_scores() -> None:
@@ -254,9 +259,9 @@ MUTANTS = [
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
             ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
-            ("no mask", "attn_mask=attention_mask.reshape(len(key), 1, -1, key.shape[2])", "attn_mask=None"),
-            ("mask turned round", "attn_mask=attention_mask", "attn_mask=~attention_mask"),
-            ("keys for values", "    value,", "    key,"),
+            ("no mask", "value, mask, dropout", "value, None, dropout"),
+            ("mask turned round", "value, mask, dropout", "value, ~mask, dropout"),
+            ("keys for values", "key, value, mask, dropout", "key, key, mask, dropout"),
         ],
     ),
     (
@@ -370,7 +375,7 @@ MUTANTS = [
         [
             ("Eq. 18: always from x_T", "step(pred_original, x_t,", "step(pred_original, noise[0],"),
             ("Eq. 18: one epsilon for all steps", "noise[k]", "noise[1]"),
-            ("Eq. 18: denoiser told another t", "(len(x_t),), t,", "(len(x_t),), t - 1,"),
+            ("Eq. 18: denoiser told another t", "tensor([t]", "tensor([t - 1]"),
             ("Eq. 18: from zero, not from noise", "predictions = noise[0]", "predictions = 0 * noise[0]"),
         ],
     ),
@@ -433,7 +438,7 @@ MUTANTS = [
     ),
     (
         IMECD.condition,
-        test_model.test_a_forward_pass_in_chunks_is_the_same_as_one_padded_to_50,
+        chunks_are_the_same_as_one_padded_to_50,
         [
             ("chunks joined out of order", "rejoin(chunks, (", "torch.cat(list("),
             ("a chunk has others' x_t", "x_t[rows]", "x_t[: len(rows)]"),
@@ -449,12 +454,12 @@ MUTANTS = [
     (
         IMECD.loss,
         test_model.test_no_history_is_padded_to_50_when_it_is_short,
-        [("everything padded to 50", "length_chunks(batch.item_seq)", "[(torch.arange(size), batch.item_seq)]")],
+        [("everything padded to 50", "self.chunks(batch.item_seq)", "[(torch.arange(size), batch.item_seq)]")],
     ),
     (
         IMECD.condition,
         test_model.test_loss_and_each_of_its_terms_are_those_of_the_equations,
-        [("Eq. 13: unquantised sequence", "given(mixed, item_seq > 0)", "given(sequence, item_seq > 0)")],
+        [("Eq. 13: unquantised sequence", "given(modality, mixed,", "given(modality, sequence,")],
     ),
     (
         IMECD.condition,
@@ -472,7 +477,7 @@ MUTANTS = [
                 "torch.cat([*passes, pred_original])",
                 "torch.cat(2 * [pred_original])",
             ),
-            ("scores not scaled", " * self.score_scale", ""),
+            ("scores not scaled", "(self.score_scale * predicted)", "predicted"),
             ("selector matched to the farthest code", ".nearest(sequence)", ".nearest(-sequence)"),
             ("no lambda_match", "config.lambda_match * losses", "2 * losses"),
         ],
@@ -507,9 +512,26 @@ MUTANTS = [
         IMECD.score,
         default_scores,
         [
-            ("no repeat bias", "REPEAT_SCALE * bias", "0 * bias"),
+            ("no repeat bias", "item_seq - 1, bias)", "item_seq - 1, 0 * bias)"),
             ("text and image count in full", "w * s for w, s", "s for w, s"),
             ("the biases count in full", "w * b for w, b", "b for w, b"),
+        ],
+    ),
+    (
+        model.move_repeats,
+        test_model.test_what_a_shopper_has_is_moved_once_however_often_she_has_it,
+        [
+            ("twice what she has twice", " & ~earlier", ""),
+            ("the padding is an item", "(history >= 0) & ", ""),
+        ],
+    ),
+    (
+        transformer.attend_alone,
+        test_transformer.test_a_position_alone_sees_what_it_sees_joined_to_the_others,
+        [
+            ("the padding is seen", ".masked_fill(~attention_mask[:, None], -torch.inf)", ""),
+            ("no scale", " / query.shape[-1] ** 0.5", ""),
+            ("its own value is lost", " + weights[:, :, -1:] * own_value", ""),
         ],
     ),
     (
@@ -555,7 +577,7 @@ MUTANTS = [
         [
             ("Eq. 13: no x_t", "self.x_in(x_t.to(last.dtype)) + time", "time"),
             ("Eq. 13: no t", "self.x_in(x_t.to(last.dtype)) + time", "self.x_in(x_t.to(last.dtype))"),
-            ("the token does not see itself", "(0, 1), value=True", "(0, 1), value=False"),
+            ("the token sees the sequence alone", ", own=block.keys_values(token)", ""),
             ("the sequence is not transformed", "number < len(self.blocks)", "False"),
             ("Eq. 13: no norm", "self.output_norm(token[:, 0])", "token[:, 0]"),
         ],
@@ -633,7 +655,7 @@ MUTANTS = [
         test_model.test_scores_are_those_of_eq_16_to_19,
         [
             ("Eq. 18: one noise for all modalities", "noise[:, :, m]", "noise[:, :, 0]"),
-            ("Eq. 9: not at inference", "given(quantised,", "given(F.embedding(item_seq, tables[name]),"),
+            ("Eq. 9: not at inference", "given(name, quantised,", "given(name, F.embedding(item_seq, tables[name]),"),
         ],
     ),
     (
@@ -717,7 +739,7 @@ MUTANTS = [
         ],
     ),
     (
-        train.train_epoch,
+        train.training_step,
         resumed_runs_are_exact,
         [("gradients pile up", "optimizer.zero_grad(set_to_none=True)", "pass")],
     ),

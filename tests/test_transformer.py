@@ -53,6 +53,16 @@ def test_last_only_is_the_last_position_of_the_whole():
     torch.testing.assert_close(last, block(hidden, mask)[:, -1:])
 
 
+def test_a_position_alone_sees_what_it_sees_joined_to_the_others():
+    for kind in (TransformerBlock, PostNormBlock):
+        torch.manual_seed(0)
+        block, (hidden, mask) = kind(D, A, 0.0).double(), random_batch(padding=3.0)
+        alone = torch.randn(len(LENGTHS), 1, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        joined = torch.cat([hidden, alone], dim=1), torch.nn.functional.pad(mask, (0, 1), value=True)
+        seen = block.attend(alone, *block.keys_values(hidden), mask, own=block.keys_values(alone))
+        torch.testing.assert_close(seen, block(*joined, last_only=True))
+
+
 def test_dropout_acts_in_training_alone():
     block, (hidden, mask) = random_block(dropout=0.5), random_batch()
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from imecd_lite.baselines.sequential import (
     register_features,
 )
 from imecd_lite.config import IMECDConfig
-from imecd_lite.model import REPEAT_SCALE, seen_items
+from imecd_lite.model import move_repeats
 from imecd_lite.transformer import PostNormBlock
 
 
@@ -78,8 +78,9 @@ class SASRecRepeat(SASRec):
 
     def compare(self, users: torch.Tensor, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Scores (B, I + 1), the items of the history moved by the bias."""
-        bias = REPEAT_SCALE * self.repeat_bias * seen_items(item_seq, self.num_items)
-        return super().compare(users, item_seq, table) + bias
+        scores = super().compare(users, item_seq, table)
+        move_repeats(scores[:, 1:], item_seq - 1, self.repeat_bias)
+        return scores
 
 
 class SASRecFeatures(SASRec):

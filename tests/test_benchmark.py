@@ -1,0 +1,100 @@
+"""The benchmark: two ways to compute one model, operations counted by hand, every figure there."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from test_model import chunk_example
+
+from imecd_lite import benchmark as module
+from imecd_lite.benchmark import NaiveIMECD, benchmark, count_flops, peak_memory
+from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.model import IMECD
+
+
+def twins(**changes: object) -> tuple[IMECD, NaiveIMECD]:
+    """One model, to be computed either way."""
+    model = tiny.tiny_model(max_length=50, **changes)
+    features = tiny.random_features()
+    naive = NaiveIMECD(model.config, tiny.NUM_ITEMS, features["text"], features["image"]).double()
+    naive.load_state_dict(model.state_dict())
+    return model, naive
+
+
+@pytest.mark.parametrize("changes", [{}, tiny.DEFAULTS], ids=["literal", "default"])
+def test_the_naive_variant_has_the_same_losses_gradients_and_codes(changes):
+    results, batch = [], chunk_example()[1]
+    for model in twins(**changes):
+        output = tiny.loss_of(model, batch)
+        output.total.backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        model.after_step(output)
+        codes = {name: codebook.codes for name, codebook in model.codebooks.items()}
+        results.append({"total": output.total.detach(), **output.terms, **gradients, **codes})
+        num_chunks = len(output.chosen["id"])
+        assert num_chunks == 1 if isinstance(model, NaiveIMECD) else num_chunks > 1, "the example must be cut"
+    for name, expected in results[1].items():
+        torch.testing.assert_close(results[0][name], expected, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("changes", [{}, tiny.DEFAULTS], ids=["literal", "default"])
+def test_the_naive_variant_has_the_same_scores(changes):
+    batch = chunk_example()[1]
+    scores = [model.eval().predict(batch) for model in twins(**changes)]
+    torch.testing.assert_close(*scores, rtol=1e-9, atol=1e-11)
+
+
+def test_the_naive_variant_transforms_the_whole_sequence_at_each_step_and_the_model_once(monkeypatch):
+    positions = []
+    block = tiny.tiny_model().denoisers["id"].blocks[0]
+    original = type(block).keys_values
+    monkeypatch.setattr(
+        type(block), "keys_values", lambda self, x: positions.append(x.shape[:2].numel()) or original(self, x)
+    )
+    counted, batch = [], chunk_example()[1]
+    for model in twins(**tiny.DEFAULTS):
+        positions.clear()
+        model.eval().predict(batch)
+        counted.append(sum(positions))
+    layers, rows, steps = sum(model.config.num_layers.values()), *batch.item_seq.shape[:1], 8
+    assert counted[1] == layers * steps * rows * (50 + 1)
+    assert counted[0] < layers * (steps * rows + 0.6 * rows * 50)
+
+
+def test_operations_are_counted_as_by_hand():
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    assert count_flops(lambda: a @ b) == 2 * 3 * 4 * 5
+    q, k = torch.randn(2, 1, 3, 8), torch.randn(2, 1, 5, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert count_flops(lambda: attend(q, k, k)) == 2 * (2 * 3 * 5 * 8) * 2
+    learnt = [x.requires_grad_() for x in (q, k)]
+    assert count_flops(lambda: attend(learnt[0], learnt[1], learnt[1]).sum().backward()) > 2 * 2 * (2 * 3 * 5 * 8) * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_in_bytes():
+    text = Path("/proc/self/status").read_text()
+    told = int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    assert 0.9 * told < peak_memory("cpu") < 1.1 * told
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(module, "MATRIX_SIZE", 64)
+    monkeypatch.setattr(module, "NUM_USERS", 8)
+    return IMECDConfig(hidden_size=16, num_train_timesteps=8, num_id_layers=1)
+
+
+def test_the_model_has_all_figures(small):
+    report = benchmark("imecd", small, TrainConfig(), tiny.tiny_dataset(), None, runs=2)
+    assert all(math.isfinite(value) and value > 0 for value in report.values())
+    assert report["recommend_speedup_bound"] > report["train_speedup_bound"] > 1
+    assert 0 < report["matmul_fraction"] < 1
+
+
+def test_another_model_has_no_naive_variant(small):
+    report = benchmark("sasrec", small, TrainConfig(), tiny.tiny_dataset(), None, runs=1)
+    assert report["recommend_users_per_s"] > 0 and not any("speedup" in name for name in report)
