@@ -120,7 +120,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     tune.add_argument("--output", type=Path, required=True, help="folder for the trials; one that holds some goes on")
     tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
-    benchmark.add_argument("--runs", type=int, default=5, help="of which each figure is the median")
+    benchmark.add_argument("--runs", type=int, default=3, help="of which each figure is the median")
     benchmark.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     for subparser in (train, tune, benchmark):
         subparser.add_argument(

@@ -31,7 +31,7 @@ MATRIX_SIZE = 2048
 """Of the square matrices whose product is this machine's yardstick."""
 NUM_STEPS = 3
 """Training steps in a run."""
-NUM_USERS = 512
+NUM_USERS = 2048
 """Users recommended to in a run."""
 
 
@@ -106,7 +106,7 @@ def benchmark(
     dataset: Dataset,
     features: Features | None,
     device: str = "cpu",
-    runs: int = 5,
+    runs: int = 3,
 ) -> dict[str, float]:
     """Measure an untrained model; what it has learnt would change nothing.
 
