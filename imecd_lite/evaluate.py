@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches
 from imecd_lite.errors import InputError
 from imecd_lite.files import write_atomically
-from imecd_lite.model import Recommender
+from imecd_lite.model import MAX_LOGITS, Recommender
 
 BATCH_SIZE = 512
 
@@ -73,13 +73,14 @@ def score_batches(
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Batches of a split with the model's scores (B, I + 1), the model in eval mode."""
     training, device = model.training, next(iter(model.state_dict().values())).device
+    batch_size = min(batch_size, max(MAX_LOGITS // dataset.num_items, 1))
     model.eval()
     try:
         total = -(-len(split.users) // batch_size)
-        batches = eval_batches(dataset, split, batch_size)
+        batches, tables = eval_batches(dataset, split, batch_size), model.item_embeddings()
         for batch in tqdm(batches, desc="scoring", unit="batch", total=total, leave=False, disable=not progress):
             batch = batch.to(device)
-            scores = model.predict(batch, seed)
+            scores = model.predict(batch, seed, tables)
             if scores.shape != (len(batch.users), dataset.num_items + 1):
                 raise ValueError(
                     f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from imecd_lite.codebooks import CodebookOutput, SequenceCodebook, gumbel
 from imecd_lite.config import IMECDConfig
@@ -17,6 +18,8 @@ from imecd_lite.dataset import Batch, Dataset, length_chunks, rejoin
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, Predict, TokenDenoiser, Trajectory, sample, user_noise
 from imecd_lite.experts import ExpertsOutput, IDGatedExperts, ItemGroups
 
+MAX_LOGITS = 2**25
+"""That are held at a time, 128 MB of them."""
 REPEAT_SCALE = 10.0  # Adam moves a weight by the learning rate a step: the bias of a repeat has further to go
 
 
@@ -73,13 +76,21 @@ class Recommender(nn.Module):
     def after_step(self, output: LossOutput) -> None:
         """Called after the optimiser's step, for state that gradients do not move."""
 
+    def item_embeddings(self) -> object:
+        """What the model makes of all items: computed once, it serves any number of ``predict``; None if nothing."""
+        return None
+
     def full_sort_predict(self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0) -> torch.Tensor:
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch, seed: int = 0) -> torch.Tensor:
-        """``full_sort_predict`` for a batch, (B, I + 1); overridden by models that read its time stamps."""
-        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed)
+    def predict(self, batch: Batch, seed: int = 0, tables: object = None) -> torch.Tensor:
+        """``full_sort_predict`` for a batch, (B, I + 1); overridden by models that read its time stamps.
+
+        ``tables`` are ``item_embeddings()``, when at hand.
+        """
+        at_hand = {} if tables is None else {"tables": tables}
+        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed, **at_hand)
 
 
 class IMECD(Recommender):
@@ -213,13 +224,9 @@ class IMECD(Recommender):
                 start = torch.where(own, passes[0].detach(), x_0)
             x_t = self.schedule.add_noise(start, noise, timesteps)
             pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
-            predicted = torch.cat([*passes, pred_original])  # (B or 2B, D)
-            logits = (self.score_scale * predicted) @ table[1:].T  # (B or 2B, I), the padding left out
-            repeat = len(passes) + 1
-            if self.repeat_bias is not None:
-                move_repeats(logits, batch.item_seq.repeat(repeat, 1) - 1, self.repeat_bias[m])
+            passes.append(pred_original)
             losses = {
-                "cross_entropy": F.cross_entropy(logits, (batch.pos_items - 1).repeat(repeat)),  # Eq. 20, 21
+                "cross_entropy": sum(self.cross_entropy(m, x, table, batch) for x in passes) / len(passes),
                 "reconstruction": F.mse_loss(pred_original, x_0.detach() if config.detach_target else x_0),  # Eq. 14
             }
             total = total + losses["cross_entropy"] + losses["reconstruction"]
@@ -236,6 +243,25 @@ class IMECD(Recommender):
                 total = total + config.lambda_gate * losses["gate"]
             parts.update({f"{name}/{term}": value for term, value in losses.items()})
         return LossOutput(total, {name: value.detach() for name, value in parts.items()}, chosen, parts)
+
+    def cross_entropy(self, m: int, predicted: torch.Tensor, table: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Eq. 20, 21: predictions (B, D) of modality number ``m`` against the whole catalogue (I + 1, D).
+
+        Where that takes more than ``MAX_LOGITS`` logits they are made in parts, and made again for their gradient.
+        """
+
+        def total(predicted: torch.Tensor, item_seq: torch.Tensor, pos_items: torch.Tensor) -> torch.Tensor:
+            logits = (self.score_scale * predicted) @ table[1:].T  # (b, I), the padding left out
+            if self.repeat_bias is not None:
+                move_repeats(logits, item_seq - 1, self.repeat_bias[m])
+            return F.cross_entropy(logits, pos_items - 1, reduction="sum")
+
+        given, rows = (predicted, batch.item_seq, batch.pos_items), max(MAX_LOGITS // self.num_items, 1)
+        if len(predicted) <= rows:
+            return total(*given) / len(predicted)
+        parts = zip(*(tensor.split(rows) for tensor in given), strict=True)
+        sums = [checkpoint(total, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        return sum(sums) / len(predicted)
 
     def gate_loss(self, modality: str, ids: torch.Tensor) -> torch.Tensor:
         """How far the gate is from naming the group of each item by its ID (I, D); 0 until there are groups."""

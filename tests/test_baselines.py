@@ -121,6 +121,16 @@ def test_without_time_stamps_only_hm4sr_refuses(name):
 
 
 @each
+def test_the_catalogue_is_embedded_once_for_all_batches(name, monkeypatch):
+    model, dataset, calls = loud(name), tiny.tiny_dataset(), []
+    embed, split = type(model).item_embeddings, dataset.split("test")
+    alone = target_ranks(model, dataset, split, batch_size=1)
+    monkeypatch.setattr(type(model), "item_embeddings", lambda self: calls.append(name) or embed(self))
+    np.testing.assert_array_equal(target_ranks(model, dataset, split, batch_size=5), alone)
+    assert len(split.users) > 5 and len(calls) == 1
+
+
+@each
 def test_the_next_number_is_learnt(name):
     """Each history counts on from a random number: the next item has no exception."""
     sequences = [(np.arange(start, start + 9) % tiny.NUM_ITEMS) + 1 for start in range(tiny.NUM_ITEMS)]

@@ -200,6 +200,20 @@ def test_contrastive_loss_needs_no_more_than_a_matrix_of_the_batch():
     assert largest.elements <= 64 * 64
 
 
+def test_a_loss_in_parts_is_the_same(monkeypatch):
+    results, parts, checkpoint = [], [], imecd_lite.model.checkpoint
+    monkeypatch.setattr(imecd_lite.model, "checkpoint", lambda *a, **b: parts.append(a) or checkpoint(*a, **b))
+    for most in (imecd_lite.model.MAX_LOGITS, 2 * tiny.NUM_ITEMS):
+        monkeypatch.setattr(imecd_lite.model, "MAX_LOGITS", most)
+        model, predicted = tiny.tiny_model(**tiny.DEFAULTS), random_predictions(len(tiny.ALL), tiny.CONFIG.hidden_size)
+        table = model.item_embeddings()["id"].detach()
+        learnt = [predicted.requires_grad_(), table.requires_grad_(), model.repeat_bias]
+        loss = model.cross_entropy(0, predicted, table, tiny.tiny_batch())
+        results.append([loss.detach(), *torch.autograd.grad(loss, learnt)])
+    assert len(parts) == 4, "two rows at a time, and one alone"
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
+
+
 # Gradients
 
 
@@ -432,6 +446,13 @@ def test_fewer_steps_give_the_scores_of_their_last_sample():
         expected = sum(run.samples[-1] @ tables[name].T for name, run in runs.items())
         scores = predict(model, num_inference_steps=steps)
         torch.testing.assert_close(scores[:, 1:], expected[:, 1:].detach())
+
+
+def test_the_catalogue_is_embedded_once_for_all_batches(monkeypatch):
+    model, dataset, calls, embed = tiny.tiny_model().eval(), tiny.tiny_dataset(), [], IMECD.item_embeddings
+    monkeypatch.setattr(IMECD, "item_embeddings", lambda self: calls.append(self) or embed(self))
+    target_ranks(model, dataset, dataset.split("test"), batch_size=5)
+    assert dataset.num_users > 5 and len(calls) == 1
 
 
 def test_dropout_acts_in_training_alone():

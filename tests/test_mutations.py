@@ -472,12 +472,7 @@ MUTANTS = [
         [
             ("own prediction never used", "torch.where(own, passes[0].detach(), x_0)", "x_0"),
             ("own prediction at another t", "torch.full_like(timesteps, self", "torch.full_like(timesteps, -1 + self"),
-            (
-                "the pass from noise not trained",
-                "torch.cat([*passes, pred_original])",
-                "torch.cat(2 * [pred_original])",
-            ),
-            ("scores not scaled", "(self.score_scale * predicted)", "predicted"),
+            ("the pass from noise not trained", "for x in passes", "for x in 2 * [pred_original]"),
             ("selector matched to the farthest code", ".nearest(sequence)", ".nearest(-sequence)"),
             ("no lambda_match", "config.lambda_match * losses", "2 * losses"),
         ],
@@ -498,10 +493,20 @@ MUTANTS = [
     (
         IMECD.loss,
         default_loss,
+        [("no lambda_gate", "config.lambda_gate * losses", "2 * losses")],
+    ),
+    (
+        IMECD.cross_entropy,
+        default_loss,
         [
-            ("no lambda_gate", "config.lambda_gate * losses", "2 * losses"),
+            ("scores not scaled", "(self.score_scale * predicted)", "predicted"),
             ("one repeat bias for all modalities", "self.repeat_bias[m]", "self.repeat_bias[0]"),
         ],
+    ),
+    (
+        IMECD.cross_entropy,
+        test_model.test_a_loss_in_parts_is_the_same,
+        [("the mean of a part", "sum(sums) / len(predicted)", "sum(sums) / rows")],
     ),
     (
         IMECD.loss,

@@ -154,9 +154,10 @@ class DiffuRec(SequentialRecommender):
         user_keys: torch.Tensor,
         seed: int = 0,
         num_inference_steps: int | None = None,
+        tables: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity; T reverse steps unless given."""
-        table = self.item_embeddings()
+        table = self.item_embeddings() if tables is None else tables
         steps = self.schedule.num_train_timesteps if num_inference_steps is None else num_inference_steps
         scores = table.new_empty(len(item_seq), self.num_items + 1)
         for chunk, _ in length_chunks(item_seq):

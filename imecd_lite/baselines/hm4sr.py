@@ -243,6 +243,7 @@ class HM4SR(SequentialRecommender):
         user_keys: torch.Tensor,
         seed: int = 0,
         timestamps: torch.Tensor | None = None,
+        tables: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity; nothing about them is random.
 
@@ -255,14 +256,14 @@ class HM4SR(SequentialRecommender):
         if timestamps is None or timestamps.shape != item_seq.shape:
             found = "none" if timestamps is None else str(tuple(timestamps.shape))
             raise ValueError(f"timestamps must be {tuple(item_seq.shape)}, like item_seq, got {found}; use predict")
-        table = self.item_embeddings()
+        table = self.item_embeddings() if tables is None else tables
         scores = self.compare(self.represent(item_seq, table, timestamps), item_seq, table)
         scores[:, 0] = -torch.inf
         return scores
 
-    def predict(self, batch: Batch, seed: int = 0) -> torch.Tensor:
+    def predict(self, batch: Batch, seed: int = 0, tables: torch.Tensor | None = None) -> torch.Tensor:
         """``full_sort_predict`` for a batch with its time stamps, (B, I + 1)."""
-        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed, batch.timestamps)
+        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed, batch.timestamps, tables)
 
 
 def category_labels(dataset: Dataset) -> torch.Tensor | None:

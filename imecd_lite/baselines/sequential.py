@@ -62,9 +62,11 @@ class SequentialRecommender(Recommender):
         )
 
     @torch.no_grad()
-    def full_sort_predict(self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    def full_sort_predict(
+        self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0, tables: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity; nothing about them is random."""
-        table = self.item_embeddings()
+        table = self.item_embeddings() if tables is None else tables
         scores = self.compare(self.represent(item_seq, table), item_seq, table)
         scores[:, 0] = -torch.inf
         return scores
