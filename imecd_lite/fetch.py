@@ -8,7 +8,8 @@ import os
 import ssl
 import warnings
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -228,6 +229,17 @@ def picture_ending(content: bytes, most_pixels: int) -> str:
     return FORMATS[image.format]
 
 
+def finish(work: Coroutine[None, None, None]) -> None:
+    """Run ``work`` to its end, in a notebook as well, where an event loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, work).result()
+
+
 def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = False) -> None:
     """Download one file to ``path``; one that is there is kept.
 
@@ -244,7 +256,7 @@ def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = F
                 await fetcher.file(url, path, bar)
 
     try:
-        asyncio.run(run())
+        finish(run())
     except Refused as error:
         raise InputError(f"{url} can't be downloaded ({error}); check the address.") from None
     except Unanswered as error:
@@ -305,7 +317,7 @@ def fetch_pictures(
 
     with tqdm(desc="pictures", total=len(urls), initial=len(done), unit="picture", disable=not progress) as bar:
         try:
-            asyncio.run(run())
+            finish(run())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     settle(unanswered)

@@ -1,5 +1,6 @@
 """Downloads end whole or in one sentence, whatever the server does; pictures come or have a reason."""
 
+import asyncio
 import errno
 import io
 import re
@@ -258,6 +259,16 @@ def test_a_pause_that_one_picture_is_asked_for_holds_for_all_of_the_host(server,
     pictures, _ = fetched(server, tmp_path, names)
     assert len(pictures) == 8
     assert sum(moment < started + 0.9 for moment in times) <= QUICK.connections  # those already on their way
+
+
+def test_pictures_come_where_an_event_loop_is_running_as_in_a_notebook(server, tmp_path):
+    names = gallery(server, 3)
+
+    async def cell():
+        return fetched(server, tmp_path, names)
+
+    pictures, reasons = asyncio.run(cell())
+    assert pictures.keys() == set(names) and not reasons
 
 
 def test_an_address_that_is_none_is_a_reason(tmp_path):
