@@ -71,14 +71,14 @@ def seconds_of(run: Callable[[], object], device: str) -> float:
     """Wall-clock seconds of ``run()``, until the device has done all of it."""
     start = time.perf_counter()
     run()
-    if device == "cuda":
+    if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def peak_memory(device: str) -> int:
     """Bytes: the most that this process has held so far, on a GPU the most that its tensors have."""
-    if device == "cuda":
+    if device != "cpu":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -53,9 +53,9 @@ def test_items_before_the_window_change_nothing_and_order_within_it_does():
 def test_the_trainer_gives_adam_its_weight_decay(monkeypatch):
     asked, adam = [], torch.optim.Adam
 
-    def watched(parameters, lr, weight_decay):
+    def watched(parameters, lr, weight_decay, **options):
         asked.append(weight_decay)
-        return adam(parameters, lr, weight_decay=weight_decay)
+        return adam(parameters, lr, weight_decay=weight_decay, **options)
 
     monkeypatch.setattr(torch.optim, "Adam", watched)
     train(loud_model().float(), tiny.tiny_dataset(), TrainConfig(epochs=1))

@@ -188,7 +188,7 @@ JSON = (
     st.none()
     | st.booleans()
     | st.integers(-2, 9)
-    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
     | st.text(max_size=3)
 )
 JSON |= st.lists(JSON, max_size=2) | st.dictionaries(st.text(max_size=3), JSON, max_size=2)

@@ -403,9 +403,6 @@ MUTANTS = [
             ("Eq. 12: clean x_0 shown", "self.schedule.add_noise(start, noise, timesteps)", "x_0"),
             ("Eq. 14: sum", "else x_0),", 'else x_0, reduction="sum"),'),
             ("Eq. 14: noise predicted", "else x_0),", "else noise),"),
-            ("Eq. 20: padding is a candidate", "table[1:].T", "table.T"),
-            ("Eq. 20: other modality's items", "@ table[1:]", '@ tables["id"][1:]'),
-            ("Eq. 21: the next item's column", "batch.pos_items - 1)", "batch.pos_items % self.num_items)"),
             ("Eq. 22: no lambda_c", "config.lambda_c * ", ""),
             ("Eq. 22: no reconstruction", ' + losses["reconstruction"]', ""),
             ("Eq. 22: the last modality's", "total = total + losses", "total = losses"),
@@ -421,7 +418,6 @@ MUTANTS = [
         test_model.test_gradients_are_the_slopes_of_the_oracles_loss,
         [
             ("Eq. 14: x_0 detached", "if config.detach_target else x_0", ""),
-            ("Eq. 20: items detached", "table[1:].T", "table[1:].detach().T"),
             ("Eq. 15: detached", "contrastive_loss(pred_original,", "contrastive_loss(pred_original.detach(),"),
         ],
     ),
@@ -494,6 +490,20 @@ MUTANTS = [
         IMECD.loss,
         default_loss,
         [("no lambda_gate", "config.lambda_gate * losses", "2 * losses")],
+    ),
+    (
+        IMECD.cross_entropy,
+        test_model.test_loss_and_each_of_its_terms_are_those_of_the_equations,
+        [
+            ("Eq. 20: padding is a candidate", "table[1:].T", "table.T"),
+            ("Eq. 20: other modality's items", "@ table[1:]", '@ self.item_embeddings()["id"][1:]'),
+            ("Eq. 21: the next item's column", "pos_items - 1, reduction", "pos_items % self.num_items, reduction"),
+        ],
+    ),
+    (
+        IMECD.cross_entropy,
+        test_model.test_gradients_are_the_slopes_of_the_oracles_loss,
+        [("Eq. 20: items detached", "table[1:].T", "table[1:].detach().T")],
     ),
     (
         IMECD.cross_entropy,
