@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import ssl
@@ -234,10 +235,21 @@ def finish(work: Coroutine[None, None, None]) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(work)
-    else:
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, work).result()
+        return asyncio.run(work)
+    tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
+
+    async def noted() -> None:
+        tasks.append((asyncio.get_running_loop(), asyncio.current_task()))
+        await work
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(asyncio.run, noted()).result()
+        except KeyboardInterrupt:
+            for loop, task in tasks:
+                with contextlib.suppress(RuntimeError):  # it has just ended
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = False) -> None:

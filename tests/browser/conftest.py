@@ -154,7 +154,7 @@ def wait_for_server(url: str, process: subprocess.Popen, log: Path, timeout: flo
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright is there, an event loop runs in this thread
 def chromium():
     """A headless Chromium."""
     path = get_chromium()
