@@ -125,7 +125,10 @@ def read_source(path: Path) -> pd.DataFrame:
     """A CSV or Parquet file as strings, empty where missing; the index is the line, of Parquet the row from 1."""
     if not path.is_file():
         raise InputError(f"{path} is not there; give the path of a CSV or Parquet file.")
-    return read_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
+    table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
+    if table.columns.empty:
+        raise InputError(f"{path} is empty; export it anew, with the names of its columns in the first line.")
+    return table
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def test_tables_of_other_systems_are_read_or_refused_in_a_sentence(shop):
     for content, message in (
         (whole.replace(b"U003", b"U\xfc03"), r"orders\.csv, line \d+: not UTF-8 text; save the file as UTF-8"),
         (whole.replace(b",", b";"), r"orders\.csv separates its columns by ';'; save it with commas"),
-        (b"", r"orders\.csv must have one column for user_id, and it has no 'customer' but nothing"),
+        (b"", r"orders\.csv is empty; export it anew, with the names of its columns in the first line"),
         (whole[:-9] + b'"', r"orders\.csv, line \d+: "),
     ):
         interactions.write_bytes(content)
