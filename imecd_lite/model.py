@@ -104,7 +104,7 @@ class IMECD(Recommender):
     """
 
     TUNED = ("learning_rate", "dropout", "lambda_q", "lambda_c", "lambda_gate", "own_noise")
-    chunks = staticmethod(length_chunks)
+    chunks = staticmethod(length_chunks)  # how a batch is cut for the forward pass
 
     def __init__(
         self,
