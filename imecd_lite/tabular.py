@@ -154,10 +154,19 @@ def read_parquet(path: Path) -> pd.DataFrame:
 def refuse_swapped(
     interactions: Path, sales: pd.DataFrame, items: Path | None, goods: pd.DataFrame | None, columns: dict[str, str]
 ) -> None:
-    """Raise ``InputError`` where the file of items has the columns that interactions should have, and these don't."""
-    wanted = {columns.get(name, name) for name in ("user_id", "timestamp")}
-    if goods is not None and wanted <= set(goods.columns) and not wanted & set(sales.columns):
-        raise InputError(f"{items} holds interactions and {interactions} doesn't; swap --interactions and --items.")
+    """Raise ``InputError`` where each file has more of the columns that the other should have than of its own."""
+    if goods is None:
+        return
+    of_sales = {columns.get(name, name) for name in ("user_id", "item_id", "timestamp")}
+    of_goods = {of_items(columns).get(name, name) for name in ("item_id", *TEXT_COLUMNS, "image")}
+    here, there = set(sales.columns), set(goods.columns)
+    own, others = (len(of_sales & one) + len(of_goods & other) for one, other in ((here, there), (there, here)))
+    strayed = sorted(of_sales & there - here)
+    if strayed and others > own:
+        raise InputError(
+            f"The files seem swapped: {items} has {listed(strayed)}, which {interactions} should have; "
+            "swap --interactions and --items."
+        )
 
 
 def pick_columns(

@@ -312,10 +312,21 @@ def test_the_sentence_names_the_option(shop):
     assert shop.refused(items_item_id="x").endswith("name it with --items-item-column.")
 
 
-def test_swapped_files_get_a_sentence(shop):
+@pytest.mark.parametrize("named", [COLUMNS, dict(list(COLUMNS.items())[:2]), {"item_id": "sku", "title": "name"}, {}])
+def test_swapped_files_get_a_sentence_however_many_columns_are_named(shop, named):
+    """With none named, the tables have our own names for them."""
+    if not named:
+        shop.header, shop.goods_header = ("user_id", "item_id", "timestamp"), ("item_id", "title", "brand")
     interactions, items = shop.write()
-    with pytest.raises(InputError, match=r"orders\.csv holds interactions and .* swap --interactions and --items"):
-        prepare_csv(items, interactions, shop.images, shop.output, COLUMNS)
+    message = r"The files seem swapped: .*orders\.csv has '.*, which .*products\.csv should have; swap --interactions"
+    with pytest.raises(InputError, match=message):
+        prepare_csv(items, interactions, shop.images, shop.output, named)
+
+
+def test_a_table_of_orders_that_describes_its_items_is_not_taken_for_one_of_items(shop):
+    shop.header = ("customer", "sku", "bought at", "name", "maker", "category", "description", "image")
+    shop.sales = [(*row, "Bear", "Acme", "Toys", "Soft.", "") for row in shop.sales]
+    assert shop.prepare() == []
 
 
 def test_files_that_are_not_there_get_a_sentence(shop):
