@@ -41,6 +41,7 @@ _MODULE_OF = {
     "diagnose": "diagnostics",
     "make_shelf": "shelf",
     "shopper_explorer": "widgets",
+    "history_explorer": "widgets",
     "neighbour_explorer": "widgets",
     "gate_explorer": "widgets",
     "gumbel_explorer": "widgets",

@@ -7,6 +7,7 @@ A check returns a ``Verdict`` and raises nothing of its own; what a learner's fu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -1043,3 +1044,201 @@ def interval_with(mistake: str = "") -> tuple[float, float]:
         centre, error = first.mean(), first.std() / root
     reach = (1.645 if mistake == "level" else 1.96) * error
     return float(centre - reach), float(centre + reach)
+
+
+FOREIGN_ORDERS, FOREIGN_PRODUCTS = ("when", "client", "ean", "price"), ("code", "label", "brand", "group", "picture")
+"""The columns of a shop's two tables, for ``check_columns``."""
+NAMED = {
+    "user_id": "client",
+    "item_id": "ean",
+    "timestamp": "when",
+    "items_item_id": "code",
+    "title": "label",
+    "category": "group",
+    "image": "picture",
+}
+"""How they are to be named; ``brand`` is called as it is here."""
+COLUMN_MISTAKES = {
+    "items_item_id": "the products call the article `code`, the orders `ean`: the key for that is `items_item_id`.",
+    "title": "without a `title` no product has a name.",
+    "category": "`group` is a category, and the text encoder reads it; name it.",
+    "image": "name the column of pictures, or they are looked for by the article's number.",
+}
+
+
+def check_columns(columns: object) -> Verdict:
+    """Does ``columns``, for ``prepare_csv``, say what ``FOREIGN_ORDERS`` and ``FOREIGN_PRODUCTS`` call our columns?"""
+    if columns is None or columns is ...:
+        return Verdict(TO_DO, "write a dictionary: our name of a column, and theirs.")
+    if not isinstance(columns, dict):
+        return Verdict(WRONG, f"a dictionary is wanted, this is a {type(columns).__name__}.")
+    columns = {ours: theirs for ours, theirs in columns.items() if ours != theirs}  # `brand` may be named
+    if set(columns) & set(NAMED.values()) and set(columns.values()) & set(NAMED):
+        return Verdict(WRONG, "the wrong way round: our names are the keys, theirs the values.")
+    known = {*NAMED, "brand", "description"}
+    if strange := set(columns) - known:
+        return Verdict(
+            WRONG, f"there is no column {min(map(str, strange))!r} here; ours are {', '.join(sorted(known))}."
+        )
+    if columns.get("user_id") == NAMED["item_id"] and columns.get("item_id") == NAMED["user_id"]:
+        return Verdict(WRONG, "who bought, and what was bought: you have them swapped.")
+    for ours, theirs in NAMED.items():
+        if ours not in columns:
+            return Verdict(WRONG, COLUMN_MISTAKES.get(ours, f"nothing is said of `{ours}`; it has to be there."))
+        if columns[ours] != theirs:
+            return Verdict(WRONG, f"`{ours}` is {columns[ours]!r} by you; look at the two lists once more.")
+    if others := set(columns) - set(NAMED):
+        return Verdict(WRONG, f"no column is a {min(others)} by another name; leave it out.")
+    return Verdict(RIGHT, "seven names; `brand` is called so on both sides and needs none.")
+
+
+KEPT_MISTAKES = {
+    "source": "the log speaks of two files; take the rows of orders.csv alone.",
+    "header": "line 1 is the names of the columns: the first order is on line 2.",
+    "place": "a line is no place in the list: the first order, in place 0, is on line 2.",
+    "dropped": "these are the orders that were dropped; those that were kept are wanted.",
+}
+
+
+def check_kept(kept: Callable[[list[str], list[tuple[str, int]]], list[str]]) -> Verdict:
+    """Does ``kept(orders, dropped)`` give the orders of a file that are not in the log, in their order?
+
+    The log has (file, line) of each row that was left out; a file's first line names its columns.
+    """
+    orders, log = made_log()
+    answer = kept(list(orders), list(log))
+    if answer is None:
+        return Verdict(TO_DO, "return the orders that are kept, in their order.")
+    if not isinstance(answer, list | tuple):
+        return Verdict(WRONG, f"a list of orders is wanted, this is a {type(answer).__name__}.")
+    if verdict := judge(
+        lambda made: list(answer) == kept_with(made),
+        KEPT_MISTAKES,
+        f"{len(orders)} in = {len(kept_with())} kept + {len(orders) - len(kept_with())} dropped.",
+    ):
+        return verdict
+    if sorted(map(str, answer)) == sorted(kept_with()):
+        return Verdict(WRONG, "the right orders in another order; leave them as they are in the file.")
+    return Verdict(WRONG, f"{len(kept_with())} of {len(orders)} orders are kept; you keep {len(answer)}, or others.")
+
+
+def made_log() -> tuple[list[str], list[tuple[str, int]]]:
+    """Orders, and a log of dropped rows, on which every mistake of ``check_kept`` shows."""
+    lost = [("orders.csv", 3), ("products.csv", 5), ("orders.csv", 4), ("orders.csv", 9), ("products.csv", 2)]
+    return [f"order {letter}" for letter in "FBGADHCE"], lost
+
+
+def kept_with(mistakes: tuple[str, ...] = ()) -> list[str]:
+    """The orders of ``made_log`` that are kept, with mistakes of ``KEPT_MISTAKES`` made on purpose."""
+    orders, log = made_log()
+    lines = {line for source, line in log if "source" in mistakes or source == "orders.csv"}
+    first = 0 if "place" in mistakes else 1 if "header" in mistakes else 2
+    return [order for line, order in enumerate(orders, start=first) if (line in lines) == ("dropped" in mistakes)]
+
+
+CORE_MISTAKES = {
+    "once": "one pass is not enough: whoever leaves takes purchases along. Go on until nobody leaves.",
+    "users": "you looked at the users alone; items need k purchases, too.",
+    "items": "you looked at the items alone; users need k purchases, too.",
+    "strict": "k purchases are enough: `>=`, not `>`.",
+    "order": "leave the purchases in their order.",
+}
+
+
+def check_five_core(core: Callable[[list[tuple[str, str]], int], list[tuple[str, str]]]) -> Verdict:
+    """Does ``core(purchases, k)`` keep those (user, item) whose user and item have k of those that are kept?"""
+    purchases, k = made_purchases(), 2
+    answer = core(list(purchases), k)
+    if answer is None:
+        return Verdict(TO_DO, "return the purchases that are left when nobody has fewer than k.")
+    try:
+        read = [tuple(purchase) for purchase in answer]
+    except TypeError:
+        return Verdict(WRONG, f"a list of (user, item) is wanted, this is a {type(answer).__name__}.")
+    if read == purchases:
+        return Verdict(WRONG, "these are all of them; some users and items have fewer than k.")
+    if verdict := judge(
+        lambda made: read == core_with(made),
+        CORE_MISTAKES,
+        f"of {len(purchases)} purchases {len(core_with())} are left, after several rounds.",
+    ):
+        return verdict
+    if len(set(read)) == len(read) and set(read) == set(core_with()):
+        return Verdict(WRONG, CORE_MISTAKES["order"])
+    strangers = [purchase for purchase in read if purchase not in purchases]
+    if strangers:
+        return Verdict(WRONG, f"{strangers[0]} is no purchase of the list; return some of those you were given.")
+    return Verdict(
+        WRONG, f"for k = {k}, {len(core_with())} of {len(purchases)} purchases are left; you keep {len(read)}."
+    )
+
+
+def made_purchases() -> list[tuple[str, str]]:
+    """Purchases of which the core of 2 needs several rounds, and on which every mistake of it shows."""
+    text = "D4 A1 B2 C3 A2 E5 B1 C4 C1 F3 A3 D5 G6 B3 H1 G1 I6 H7"
+    return [(word[0], word[1]) for word in text.split()]
+
+
+def core_with(mistakes: tuple[str, ...] = (), k: int = 2) -> list[tuple[str, str]]:
+    """The core of ``made_purchases``, with mistakes of ``CORE_MISTAKES`` made on purpose."""
+    left = made_purchases()
+    k += "strict" in mistakes
+    sides = [side for side, other in ((0, "items"), (1, "users")) if other not in mistakes]
+    while True:
+        counts = [Counter(purchase[side] for purchase in left) for side in (0, 1)]
+        kept = [purchase for purchase in left if all(counts[side][purchase[side]] >= k for side in sides)]
+        if len(kept) == len(left) or "once" in mistakes:
+            return sorted(kept) if "order" in mistakes else kept
+        left = kept
+
+
+SPLIT_MISTAKES = {
+    "file": "the order of the file is no order of time; sort by the time first.",
+    "descending": "you sorted the latest first; the test item is the latest.",
+    "swap": "the latest is the test item, the one before it validates: you have them swapped.",
+    "leak": "the two that are held out are still in the history that is trained on.",
+    "valid": "the validation item is still in the history that is trained on.",
+    "first": "you held out the earliest; the latest two are wanted.",
+    "ties": "of two in one basket the one that stands first in the file comes first.",
+}
+SPLIT_CASE = (list("FDBAECG"), [60, 40, 20, 10, 40, 30, 50])
+"""A shopper's items and their times as they stand in the file; D and E were in one basket."""
+
+
+def check_split(split: Callable[[list[str], list[int]], tuple[list[str], str, str]]) -> Verdict:
+    """Does ``split(items, times)`` give the training history, the validation item and the test item of a shopper?"""
+    items, times = SPLIT_CASE
+    answer = split(list(items), list(times))
+    if answer is None:
+        return Verdict(TO_DO, "return three things: the history, the validation item and the test item.")
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
+        return Verdict(WRONG, "three things are wanted: the history, the validation item and the test item.")
+    if isinstance(answer[0], str) or not all(isinstance(item, str) for item in answer[1:]):
+        return Verdict(WRONG, "the history is a list of items, the other two are one item each.")
+    read = (list(answer[0]), *answer[1:])
+    if verdict := judge(
+        lambda made: read == split_with(made), SPLIT_MISTAKES, "what is tested lies after all that is trained on."
+    ):
+        return verdict
+    history, valid, test = split_with()
+    said = f"{' '.join(history)}, then {valid} and {test}"
+    return Verdict(WRONG, f"for items {' '.join(items)} at {times} it should be {said}; you say {read}.")
+
+
+def split_with(mistakes: tuple[str, ...] = ()) -> tuple[list[str], str, str]:
+    """The split of ``SPLIT_CASE``, with mistakes of ``SPLIT_MISTAKES`` made on purpose."""
+    items, times = SPLIT_CASE
+    places = range(len(items))
+    if "file" not in mistakes:
+        sign = -1 if "descending" in mistakes else 1
+        places = sorted(places, key=lambda place: (sign * times[place], -place if "ties" in mistakes else place))
+    bought = [items[place] for place in places]
+    if "first" in mistakes:
+        test, valid, *history = bought
+    else:
+        *history, valid, test = bought
+    if "leak" in mistakes:
+        history = bought
+    elif "valid" in mistakes:
+        history = [*history, valid]
+    return (history, test, valid) if "swap" in mistakes else (history, valid, test)

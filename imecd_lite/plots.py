@@ -9,6 +9,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ import plotly.graph_objects as go
 from IPython.display import HTML, display
 from PIL import Image
 from plotly.subplots import make_subplots
+
+if TYPE_CHECKING:
+    from imecd_lite.dataset import Dataset
 
 COLOURS = {"text": "#d55e00", "image": "#009e73", "id": "#0072b2"}
 """One a modality, the same through the series; told apart by the colour-blind too."""
@@ -849,6 +853,23 @@ def plot_differences(differences: dict[str, tuple[float, float, float]], title: 
     said = (f"{name} {value:+.3f} ({low:+.3f} to {high:+.3f})" for name, (value, low, high) in differences.items())
     figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
     return figure.update_layout(height=140 + 30 * len(names), margin_b=60)
+
+
+def plot_lengths(dataset: Dataset, title: str) -> go.Figure:
+    """Bars: how many customers have bought so many things, and how many products were bought so many times."""
+    sides = {
+        "purchases of a customer": ("customers", dataset.lengths),
+        "purchases of a product": ("products", np.bincount(dataset.flat)[1:]),
+    }
+    figure, said = make_subplots(1, 2, horizontal_spacing=0.12), []
+    for column, (name, (counted, numbers)) in enumerate(sides.items(), start=1):
+        most = np.bincount(numbers)
+        bars = go.Bar(x=np.arange(len(most)), y=most, marker_color="#222222", showlegend=False)
+        figure.add_trace(bars.update(hovertemplate=f"%{{y}} {counted}: %{{x}}<extra></extra>"), 1, column)
+        figure.update_xaxes(title=name, title_standoff=6, col=column).update_yaxes(title=counted, col=column)
+        said.append(f"{name}: {numbers.min()} to {numbers.max()}, the median is {np.median(numbers):.0f}")
+    figure = finish(figure.update_layout(title=title, bargap=0.05), f"{title} {'; '.join(said)}.")
+    return figure.update_layout(margin={"l": 60, "b": 60})
 
 
 LINES = ("#222222", "#e69f00", "#56b4e9", "#cc79a7", "#7a3b69", "#999999")

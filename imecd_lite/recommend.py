@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 
@@ -32,6 +34,23 @@ def score_history(
     users = torch.tensor([user])
     batch = Batch(history, torch.zeros_like(users), users, torch.as_tensor(dataset.user_keys[[user]]), times)
     return model.predict(batch.to(device), seed)[0]
+
+
+@torch.inference_mode()
+def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed: int = 0) -> torch.Tensor:
+    """Scores of the whole catalogue after a history that nobody need have, one purchase a day, (I + 1,).
+
+    Args:
+        model: in eval mode.
+        items: 1 ... I, at least one, the latest last.
+        seed: of the reverse diffusion.
+    """
+    if not items:
+        raise InputError("The history is empty; give at least one item.")
+    history = torch.tensor(items)[None, -dataset.max_length :]  # (1, L)
+    nobody, times = torch.zeros(1, dtype=torch.int64), 86_400.0 * torch.arange(history.shape[1])[None]
+    device = next(iter(model.state_dict().values())).device
+    return model.predict(Batch(history, nobody, nobody, nobody, times).to(device), seed)[0]
 
 
 @torch.inference_mode()

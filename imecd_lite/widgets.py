@@ -41,7 +41,7 @@ from imecd_lite.plots import (
     system_bars,
     training_curves,
 )
-from imecd_lite.recommend import score_history
+from imecd_lite.recommend import score_history, score_items
 from imecd_lite.results import Outcome, stack_ranks
 from imecd_lite.shelf import CARD_WIDTH, Shelf, make_shelf
 from imecd_lite.spaces import FlatMap, flat_map, item_spaces, nearest
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from imecd_lite.runs import ShortRun  # loads scikit-learn, which other widgets can do without
 
 WIDE = ipywidgets.Layout(width="480px")
+LABELLED = {"description_width": "90px"}
 HELD_OUT = {1: "held out for the test", 2: "held out for validation"}
 
 
@@ -165,6 +166,126 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     return Panel([shopper, bought, page])
 
 
+class HistoryView(NamedTuple):
+    """A history of somebody's choice, and what the model would show."""
+
+    news: str
+    history: Shelf
+    shown: Shelf
+    best: list[int]  # the items on ``shown``
+
+    def __repr__(self) -> str:
+        return "\n".join((repr(self.history), self.news, repr(self.shown)))
+
+    def _repr_html_(self) -> str:
+        """HTML with its pictures inside; all that comes from data is escaped."""
+        return f"{self.history._repr_html_()}<p><b>{html.escape(self.news)}</b></p>{self.shown._repr_html_()}"
+
+
+def view_history(
+    model: Recommender,
+    dataset: Dataset,
+    items: Sequence[int],
+    before: Sequence[int] = (),
+    top_k: int = 8,
+    latest: int = 10,
+) -> HistoryView:
+    """What the model would show somebody with this history.
+
+    Args:
+        model: in eval mode.
+        items: 1 ... I, the latest last; may be empty.
+        before: what was shown before the last move; each item says where it has come from.
+        top_k: recommendations shown.
+        latest: purchases shown.
+    """
+    bought = make_shelf(dataset, items[-latest:], "Bought, the latest on the right")
+    if not items:
+        return HistoryView("Nothing is bought yet: choose a product and add it.", bought, make_shelf(dataset, []), [])
+    best = score_items(model, dataset, items).topk(min(top_k, dataset.num_items)).indices.tolist()
+    old, notes = {item: rank for rank, item in enumerate(before, start=1)}, []
+    for rank, item in enumerate(best, start=1):
+        climbed = old.get(item, rank) - rank
+        moved = f" {'↑' if climbed > 0 else '↓'}{abs(climbed)}" if climbed else ""
+        notes.append(f"{rank}{' new' if old and item not in old else moved}")
+    news = f"After {len(items)} purchase{'s' * (len(items) > 1)}"
+    if old:
+        fresh = len(set(best) - set(old))
+        news += f": {fresh or 'none'} of the {len(best)} shown {'are' if fresh > 1 else 'is'} new since the last move"
+    return HistoryView(f"{news}.", bought, make_shelf(dataset, best, "What the model would show next", notes), best)
+
+
+MOST_FOUND = 200
+"""Products that a drop-down lists; of more, it asks for another word."""
+
+
+def find_items(dataset: Dataset, words: str) -> list[int]:
+    """The items, 1 ... I, whose title, brand and category, or id, hold all of ``words``."""
+    texts = dataset.item_ids if dataset.items is None else dataset.item_texts()
+    wanted = words.casefold().split()
+    return [n for n, text in enumerate(texts, start=1) if all(word in text.casefold() for word in wanted)]
+
+
+def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None = None, top_k: int = 8) -> Panel:
+    """Put a history together, from a customer's or from nothing, and see the recommendations move.
+
+    Args:
+        model: in eval mode.
+        user_id: whose history is there first; the first customer's when None.
+        top_k: recommendations shown.
+    """
+    first = dataset.user_ids.index(user_id) + 1 if user_id else 1
+    names = dataset.item_ids if dataset.items is None else dataset.items["title"].tolist()
+    customer = ipywidgets.IntSlider(first, 1, dataset.num_users, description="customer", layout=WIDE, style=LABELLED)
+    find = ipywidgets.Text(description="find", placeholder="a word or two", layout=WIDE, style=LABELLED)
+    product = ipywidgets.Dropdown(description="product", layout=WIDE, style=LABELLED)
+    add, undo, clear = (ipywidgets.Button(description=name) for name in ("add it", "take out the last", "empty"))
+    found, card, page = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+    items: list[int] = []
+    best: list[int] = []
+
+    @one_at_a_time
+    def show(_=None) -> None:
+        view = view_history(model, dataset, items, best, top_k)
+        best[:] = view.best
+        undo.disabled = clear.disabled = not items
+        page.value = view._repr_html_()
+
+    @one_at_a_time
+    def show_product(_=None) -> None:
+        add.disabled = product.value is None
+        card.value = "" if product.value is None else make_shelf(dataset, [product.value])._repr_html_()
+
+    @one_at_a_time
+    def search(_=None) -> None:
+        hits = find_items(dataset, find.value)
+        more = f", of which the first {MOST_FOUND} are listed; add a word" * (len(hits) > MOST_FOUND)
+        found.value = f"{len(hits):,} of {dataset.num_items:,} products{more}"
+        product.options = [(names[item - 1] or dataset.item_ids[item - 1], item) for item in hits[:MOST_FOUND]]
+        product.index = 0 if hits else None  # after an empty list nothing is chosen
+        show_product()
+
+    @one_at_a_time
+    def put(history: Sequence[int]) -> None:
+        items[:] = history
+        show()
+
+    def change_customer(change) -> None:
+        best.clear()
+        put(dataset.sequences[change.new - 1].tolist())
+
+    customer.observe(change_customer, "value")
+    find.observe(search, "value")
+    product.observe(show_product, "value")
+    add.on_click(lambda _: put([*items, product.value]))
+    undo.on_click(lambda _: put(items[:-1]))
+    clear.on_click(lambda _: put([]))
+    search()
+    put(dataset.sequences[first - 1].tolist())
+    choice = ipywidgets.VBox([ipywidgets.HBox([find, found]), product, ipywidgets.HBox([add, undo, clear])])
+    return Panel([customer, ipywidgets.HBox([choice, card]), page])
+
+
 class NeighbourView(NamedTuple):
     """An item and its nearest neighbours in each space."""
 
@@ -257,9 +378,6 @@ def neighbour_explorer(
     item.observe(show, "value")
     show()
     return Panel([among, item, page])
-
-
-LABELLED = {"description_width": "90px"}
 
 
 class GateView(NamedTuple):

@@ -12,18 +12,23 @@ import tiny
 import torch
 
 from imecd_lite.checks import (
+    COLUMN_MISTAKES,
+    CORE_MISTAKES,
     CROSS_ENTROPY_MISTAKES,
     GATE_MISTAKES,
     GUMBEL_MISTAKES,
     INTERVAL_MISTAKES,
+    KEPT_MISTAKES,
     LAMBDAS,
     METRIC_MISTAKES,
+    NAMED,
     NEAREST_MISTAKES,
     NOISE_MISTAKES,
     RANK_MISTAKES,
     RIGHT,
     SAMPLING_MISTAKES,
     SCORE_MISTAKES,
+    SPLIT_MISTAKES,
     STEP_MISTAKES,
     STOPPING_CASES,
     STOPPING_MISTAKES,
@@ -31,12 +36,15 @@ from imecd_lite.checks import (
     TOTAL_MISTAKES,
     WRONG,
     check_add_noise,
+    check_columns,
     check_cross_entropy,
     check_effective,
     check_em,
+    check_five_core,
     check_gates,
     check_gumbel_softmax,
     check_interval,
+    check_kept,
     check_metrics,
     check_nearest,
     check_perplexity,
@@ -45,13 +53,17 @@ from imecd_lite.checks import (
     check_sampling,
     check_scores,
     check_snr,
+    check_split,
     check_step,
     check_stopping,
     check_suspicion,
     check_total,
+    core_with,
     cross_entropy_with,
     gates_with,
     gumbel_softmax_with,
+    kept_with,
+    made_purchases,
     made_scores,
     made_terms,
     made_vectors,
@@ -61,6 +73,7 @@ from imecd_lite.checks import (
     ranks_with,
     sampling_with,
     scores_with,
+    split_with,
     stepped_with,
     stopping_with,
     total_with,
@@ -716,3 +729,115 @@ def test_each_mistake_of_the_interval_has_its_message(mistake):
 )
 def test_other_wrong_evaluations(verdict, message):
     assert_wrong(verdict, message)
+
+
+def survivors(orders, dropped):
+    lost = {line - 2 for source, line in dropped if source == "orders.csv"}
+    return [order for place, order in enumerate(orders) if place not in lost]
+
+
+def core_by_counting(purchases, k):
+    while True:
+        users, items = [user for user, _ in purchases], [item for _, item in purchases]
+        left = [(user, item) for user, item in purchases if users.count(user) >= k and items.count(item) >= k]
+        if left == purchases:
+            return left
+        purchases = left
+
+
+def split_by_time(items, times):
+    *history, valid, test = [item for _, _, item in sorted(zip(times, range(len(items)), items, strict=True))]
+    return history, valid, test
+
+
+OWN_DATA_CHECKS = {
+    "kept": (check_kept, survivors),
+    "core": (check_five_core, core_by_counting),
+    "split": (check_split, split_by_time),
+}
+
+
+@pytest.mark.parametrize("name", OWN_DATA_CHECKS)
+def test_own_data_s_exercises_accept_the_right_answer_and_tell_the_stub_what_to_do(name):
+    check, right = OWN_DATA_CHECKS[name]
+    assert check(right).passed, check(right)
+    verdict = check(lambda *_: None)
+    assert verdict.state == TO_DO and verdict.message
+
+
+MADE_UP = [
+    *((check_kept, kept_with, KEPT_MISTAKES, mistake) for mistake in KEPT_MISTAKES),
+    *((check_five_core, core_with, CORE_MISTAKES, mistake) for mistake in CORE_MISTAKES),
+    *((check_split, split_with, SPLIT_MISTAKES, mistake) for mistake in SPLIT_MISTAKES),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "messages", "mistake"), MADE_UP, ids=[f"{m[1].__name__} {m[3]}" for m in MADE_UP]
+)
+def test_each_mistake_of_own_data_has_its_message(check, answer, messages, mistake):
+    verdict = check(lambda *_: answer((mistake,)))
+    assert verdict.state == WRONG and verdict.message == messages[mistake]
+
+
+def once(purchases, k):
+    users, items = [user for user, _ in purchases], [item for _, item in purchases]
+    return [(user, item) for user, item in purchases if users.count(user) >= k and items.count(item) >= k]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (
+            check_kept(lambda orders, dropped: [o for n, o in enumerate(orders) if ("orders.csv", n) not in dropped]),
+            "no pl",
+        ),
+        (check_kept(lambda orders, dropped: survivors(orders, dropped)[::-1]), "another order"),
+        (check_kept(lambda orders, dropped: orders), "5 of 8 orders are kept; you keep 8"),
+        (check_kept(lambda orders, dropped: 5), "a list of orders is wanted, this is a int"),
+        (check_five_core(once), "one pass is not enough"),
+        (check_five_core(lambda purchases, k: set(core_by_counting(purchases, k))), "in their order"),
+        (check_five_core(lambda purchases, k: purchases), "these are all of them"),
+        (check_five_core(lambda purchases, k: [("X", "1")]), "is no purchase of the list"),
+        (check_five_core(lambda purchases, k: purchases[:3]), "8 of 18 purchases are left; you keep 3"),
+        (check_five_core(lambda purchases, k: 8), "this is a int"),
+        (check_split(lambda items, times: (items[:-2], items[-2], items[-1])), "the order of the file is no order"),
+        (check_split(lambda items, times: "ABC"), "three things|one item each"),
+        (check_split(lambda items, times: (items, "A")), "three things are wanted"),
+        (check_split(lambda items, times: ("A", "B", "C")), "the history is a list"),
+        (check_split(lambda items, times: (["A"], "B", "C")), "it should be A B C D E, then G and F"),
+    ],
+)
+def test_other_wrong_answers_about_own_data(verdict, message):
+    assert_wrong(verdict, message)
+
+
+def test_the_core_of_the_check_needs_more_than_two_rounds():
+    purchases, rounds = made_purchases(), 0
+    while (left := once(purchases, 2)) != purchases:
+        purchases, rounds = left, rounds + 1
+    assert rounds > 2 and purchases == core_with()
+
+
+def test_columns_are_named_right_or_not_yet():
+    for right in (NAMED, NAMED | {"brand": "brand"}):
+        assert check_columns(right).passed
+    for stub in (None, ...):
+        assert check_columns(stub).state == TO_DO
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({theirs: ours for ours, theirs in NAMED.items()}, "the wrong way round"),
+        (NAMED | {"user_id": "ean", "item_id": "client"}, "you have them swapped"),
+        *(({key: NAMED[key] for key in NAMED if key != lost}, COLUMN_MISTAKES[lost][:20]) for lost in COLUMN_MISTAKES),
+        ({key: NAMED[key] for key in NAMED if key != "timestamp"}, "nothing is said of `timestamp`"),
+        (NAMED | {"timestamp": "price"}, "`timestamp` is 'price' by you"),
+        (NAMED | {"user": "client"}, "there is no column 'user' here"),
+        (NAMED | {"description": "price"}, "no column is a description by another name"),
+        ([*NAMED], "a dictionary is wanted, this is a list"),
+    ],
+)
+def test_columns_that_are_named_wrong(columns, message):
+    assert_wrong(check_columns(columns), re.escape(message))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import tiny
 from PIL import Image
 
 from imecd_lite import plots
@@ -28,6 +29,7 @@ from imecd_lite.plots import (
     plot_differences,
     plot_duel,
     plot_gains,
+    plot_lengths,
     plot_lines,
     plot_maps,
     plot_routing,
@@ -315,6 +317,17 @@ def test_bars_of_systems_escape_names_and_are_as_long_as_their_values():
     assert "<i>" not in said and 'aria-label="&lt;i&gt; 0.500, b 0.250, c 0.000"' in said
     assert [part.split("%")[0] for part in said.split("width:")[1:] if "%" in part[:7]] == ["100.0", "50.0", "0.0"]
     assert "width:0.0%" in system_bars({"a": 0.0}, 0.0, ("a", "a")).data
+
+
+def test_lengths_are_counted_for_customers_and_for_products():
+    dataset = tiny.tiny_dataset([np.array([1, 2, 2]), np.array([1, 3, 13]), np.array([1, 2, 3, 4, 5])])
+    figure = plot_lengths(dataset, "How many?")
+    customers, products = figure.data
+    assert list(customers.y) == [0, 0, 0, 2, 0, 1]
+    assert list(products.y) == [7, 3, 1, 2]  # of thirteen products seven were never bought, two three times
+    assert figure.layout.meta["alt"] == (
+        "How many? purchases of a customer: 3 to 5, the median is 3; purchases of a product: 0 to 3, the median is 0."
+    )
 
 
 def test_a_duel_has_two_curves_told_apart_without_colour():

@@ -11,7 +11,7 @@ import tiny
 
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import top_items
-from imecd_lite.recommend import recommend
+from imecd_lite.recommend import recommend, score_items
 
 DATASET = tiny.tiny_dataset()
 
@@ -72,3 +72,13 @@ def test_an_unknown_user_is_refused_with_an_example():
 def test_an_impossible_top_k_is_refused_with_the_range(top_k):
     with pytest.raises(InputError, match=f"top_k is {top_k}; it must be from 1 to 13"):
         recommend(tiny.Listed(), DATASET, "user 0", top_k=top_k)
+
+
+def test_a_history_that_nobody_has_is_scored_by_its_latest_items_alone():
+    model = tiny.Listed()
+    scores = score_items(model, DATASET, [*range(1, 10)], seed=5)
+    item_seq, user_keys, seed = model.asked[0]
+    assert item_seq.tolist() == [[4, 5, 6, 7, 8, 9]] and seed == 5 and user_keys.shape == (1,)
+    assert scores.tolist()[1:] == list(range(1, tiny.NUM_ITEMS + 1))
+    with pytest.raises(InputError, match="The history is empty"):
+        score_items(model, DATASET, [])

@@ -14,14 +14,14 @@ import torch
 from imecd_lite import widgets
 from imecd_lite.checkpoint import load_checkpoint
 from imecd_lite.codebooks import gumbel
-from imecd_lite.config import BUNDLED_DATA, TrainConfig
+from imecd_lite.config import BUNDLED_DATA, IMECDConfig, TrainConfig
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import Features, load_features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import paired_bootstrap, user_values
 from imecd_lite.model import IMECD, LossOutput
 from imecd_lite.results import Outcome
-from imecd_lite.runs import ShortRun
+from imecd_lite.runs import ShortRun, new_model
 from imecd_lite.slices import EVERYBODY
 from imecd_lite.spaces import flat_map
 from imecd_lite.train import train
@@ -32,8 +32,10 @@ from imecd_lite.widgets import (
     code_explorer,
     diffusion_explorer,
     evaluation_explorer,
+    find_items,
     gate_explorer,
     gumbel_explorer,
+    history_explorer,
     neighbour_explorer,
     shopper_explorer,
     tell_progress,
@@ -44,6 +46,7 @@ from imecd_lite.widgets import (
     view_diffusion,
     view_gates,
     view_gumbel,
+    view_history,
     view_injection,
     view_neighbours,
     view_shopper,
@@ -731,3 +734,94 @@ def test_a_move_of_the_evaluation_takes_less_than_200_milliseconds():
             control.value = number
             seconds.append(time.process_time() - start)
     assert np.median(seconds) < 0.2 and len(page.value) < 250_000
+
+
+class Nearby(tiny.Listed):
+    """Scores items the higher the nearer their number is to that of the latest purchase."""
+
+    def full_sort_predict(self, item_seq, user_keys, seed=0):
+        scores = -(torch.arange(tiny.NUM_ITEMS + 1.0) - item_seq[:, -1:]).abs()
+        scores[:, 0] = -torch.inf
+        return scores
+
+
+def test_a_history_of_one_s_own_is_shown_with_what_comes_next_and_how_that_has_moved():
+    view = view_history(Nearby(), DATASET, [5, 1], top_k=3)
+    assert [card.item_id for card in view.history.cards] == ["item 5", "item 1"]
+    assert view.best == [1, 2, 3] and [card.note for card in view.shown.cards] == ["1", "2", "3"]
+    assert view.news == "After 2 purchases."
+    moved = view_history(Nearby(), DATASET, [5, 1, 3], view.best, top_k=3)
+    notes = dict(zip(moved.best, (card.note for card in moved.shown.cards), strict=True))
+    assert notes[3] == "1 ↑2" and notes[2] in ("2", "3 ↓1") and notes[4].endswith(" new")
+    assert moved.news == "After 3 purchases: 1 of the 3 shown is new since the last move."
+    assert view_history(Nearby(), DATASET, [3], moved.best, top_k=3).news.endswith(
+        "none of the 3 shown is new since the last move."
+    )
+    assert "After 3 purchases" in moved._repr_html_() and "After 3 purchases" in repr(moved)
+
+
+def test_nobody_is_recommended_anything_before_the_first_purchase():
+    view = view_history(Nearby(), DATASET, [], [1, 2])
+    assert view.best == [] == list(view.shown.cards) and view.news.startswith("Nothing is bought yet")
+
+
+def test_items_are_found_by_all_words_of_title_brand_and_category():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    found = [shop.item_texts()[item - 1] for item in find_items(shop, "TEDDY cuddlemoor")]
+    assert found and all("Teddy" in text and "Cuddlemoor" in text for text in found)
+    assert find_items(shop, "") == list(range(1, shop.num_items + 1))
+    assert find_items(DATASET, "ITEM 13") == [13] and find_items(DATASET, "teddy") == []
+
+
+def test_every_control_of_the_history_explorer_draws():
+    panel = history_explorer(Nearby(), DATASET, "user 3")
+    customer, top, page = panel.children
+    find, found = top.children[0].children[0].children
+    product, buttons = top.children[0].children[1:]
+    add, undo, clear = buttons.children
+    card = top.children[1]
+    assert customer.value == 4 and f"After {len(DATASET.sequences[3])} purchases." in page.value
+    clear.click()
+    assert "Nothing is bought yet" in page.value and undo.disabled and clear.disabled
+    find.value = "item 13"
+    assert found.value == "1 of 13 products" and product.value == 13 and "item 13" in card.value
+    add.click()
+    assert "After 1 purchase." in page.value and not undo.disabled
+    find.value = "no such thing"
+    assert found.value == "0 of 13 products" and product.value is None and add.disabled and card.value == ""
+    find.value = ""
+    product.value = 2
+    add.click()
+    assert "After 2 purchases: " in page.value and " new" in page.value
+    undo.click()
+    assert "After 1 purchase: " in page.value
+    for customer.value in (1, DATASET.num_users):
+        assert f"After {len(DATASET.sequences[customer.value - 1])} purchases." in page.value
+    assert repr(panel) == (
+        "[widget: customer, find, product, add it, take out the last, empty; run the notebook to move it]"
+    )
+
+
+def test_a_large_catalogue_is_listed_in_part(monkeypatch):
+    monkeypatch.setattr(widgets, "MOST_FOUND", 5)
+    _, top, _ = history_explorer(Nearby(), DATASET).children
+    assert top.children[0].children[0].children[1].value == (
+        "13 of 13 products, of which the first 5 are listed; add a word"
+    )
+    assert len(top.children[0].children[1].options) == 5
+
+
+def test_a_move_of_the_history_takes_less_than_200_milliseconds():
+    shop = load_dataset(BUNDLED_DATA / "shop")
+    model = new_model("imecd", IMECDConfig(hidden_size=64, num_id_layers=2), shop, load_features(shop)).eval()
+    threads, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(1)  # threads that wait count as working
+    try:
+        panel = history_explorer(model, shop)
+        for _ in range(5):
+            start = time.process_time()  # others may use the machine
+            panel.children[0].value += 1
+            seconds.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert np.median(seconds) < 0.2 and len(panel.children[2].value) < 250_000
