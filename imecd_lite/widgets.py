@@ -195,7 +195,7 @@ def view_history(
     Args:
         model: in eval mode.
         items: 1 ... I, the latest last; may be empty.
-        before: what was shown before the last move; each item says where it has come from.
+        before: what was shown before the last move; each item says where it has come from, or that it is bought.
         top_k: recommendations shown.
         latest: purchases shown.
     """
@@ -207,7 +207,8 @@ def view_history(
     for rank, item in enumerate(best, start=1):
         climbed = old.get(item, rank) - rank
         moved = f" {'↑' if climbed > 0 else '↓'}{abs(climbed)}" if climbed else ""
-        notes.append(f"{rank}{' new' if old and item not in old else moved}")
+        moved = " new" if old and item not in old else moved
+        notes.append(f"{rank}{moved}{', bought' if item in items else ''}")
     news = f"After {len(items)} purchase{'s' * (len(items) > 1)}"
     if old:
         fresh = len(set(best) - set(old))

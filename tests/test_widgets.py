@@ -748,11 +748,11 @@ class Nearby(tiny.Listed):
 def test_a_history_of_one_s_own_is_shown_with_what_comes_next_and_how_that_has_moved():
     view = view_history(Nearby(), DATASET, [5, 1], top_k=3)
     assert [card.item_id for card in view.history.cards] == ["item 5", "item 1"]
-    assert view.best == [1, 2, 3] and [card.note for card in view.shown.cards] == ["1", "2", "3"]
+    assert view.best == [1, 2, 3] and [card.note for card in view.shown.cards] == ["1, bought", "2", "3"]
     assert view.news == "After 2 purchases."
     moved = view_history(Nearby(), DATASET, [5, 1, 3], view.best, top_k=3)
     notes = dict(zip(moved.best, (card.note for card in moved.shown.cards), strict=True))
-    assert notes[3] == "1 ↑2" and notes[2] in ("2", "3 ↓1") and notes[4].endswith(" new")
+    assert notes[3] == "1 ↑2, bought" and notes[2] in ("2", "3 ↓1") and notes[4].endswith(" new")
     assert moved.news == "After 3 purchases: 1 of the 3 shown is new since the last move."
     assert view_history(Nearby(), DATASET, [3], moved.best, top_k=3).news.endswith(
         "none of the 3 shown is new since the last move."

@@ -82,7 +82,7 @@ def make_product(rng: np.random.Generator, item: Item, sku: str, photos: Path) -
 def soil(products: list[list[str]], photos: Path) -> None:
     """The dirt of real exports, here and there, in ``products`` and among their ``photos``."""
     for product in products[5:60:9]:
-        product[1] = f"<b>{product[1].replace(',', '</b>,', 1)} &amp; More"  # a name as the web page has it
+        product[1] += " <b>Fun &amp; Games</b>"  # a name as the web page has it
     for product in products[60:75:5]:
         product[1:5] = [""] * 4  # a row that nobody has filled in
     for product in products[80:90:5]:
