@@ -216,7 +216,7 @@ def view_history(
     return HistoryView(f"{news}.", bought, make_shelf(dataset, best, "What the model would show next", notes), best)
 
 
-MOST_FOUND = 200
+MOST_FOUND = 500
 """Products that a drop-down lists; of more, it asks for another word."""
 
 
@@ -241,7 +241,7 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     find = ipywidgets.Text(description="find", placeholder="a word or two", layout=WIDE, style=LABELLED)
     product = ipywidgets.Dropdown(description="product", layout=WIDE, style=LABELLED)
     add, undo, clear = (ipywidgets.Button(description=name) for name in ("add it", "take out the last", "empty"))
-    found, card, page = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+    who, found, card, page = (ipywidgets.HTML() for _ in range(4))
     items: list[int] = []
     best: list[int] = []
 
@@ -271,20 +271,22 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
         items[:] = history
         show()
 
-    def change_customer(change) -> None:
+    @one_at_a_time
+    def start(_=None) -> None:
         best.clear()
-        put(dataset.sequences[change.new - 1].tolist())
+        who.value = html.escape(dataset.user_ids[customer.value - 1])
+        put(dataset.sequences[customer.value - 1].tolist())
 
-    customer.observe(change_customer, "value")
+    customer.observe(start, "value")
     find.observe(search, "value")
     product.observe(show_product, "value")
     add.on_click(lambda _: put([*items, product.value]))
     undo.on_click(lambda _: put(items[:-1]))
     clear.on_click(lambda _: put([]))
     search()
-    put(dataset.sequences[first - 1].tolist())
+    start()
     choice = ipywidgets.VBox([ipywidgets.HBox([find, found]), product, ipywidgets.HBox([add, undo, clear])])
-    return Panel([customer, ipywidgets.HBox([choice, card]), page])
+    return Panel([ipywidgets.HBox([customer, who]), ipywidgets.HBox([choice, card]), page])
 
 
 class NeighbourView(NamedTuple):

@@ -775,12 +775,14 @@ def test_items_are_found_by_all_words_of_title_brand_and_category():
 
 def test_every_control_of_the_history_explorer_draws():
     panel = history_explorer(Nearby(), DATASET, "user 3")
-    customer, top, page = panel.children
+    (customer, who), (top, page) = panel.children[0].children, panel.children[1:]
     find, found = top.children[0].children[0].children
     product, buttons = top.children[0].children[1:]
     add, undo, clear = buttons.children
     card = top.children[1]
-    assert customer.value == 4 and f"After {len(DATASET.sequences[3])} purchases." in page.value
+    assert (
+        customer.value == 4 and who.value == "user 3" and f"After {len(DATASET.sequences[3])} purchases." in page.value
+    )
     clear.click()
     assert "Nothing is bought yet" in page.value and undo.disabled and clear.disabled
     find.value = "item 13"
@@ -820,7 +822,7 @@ def test_a_move_of_the_history_takes_less_than_200_milliseconds():
         panel = history_explorer(model, shop)
         for _ in range(5):
             start = time.process_time()  # others may use the machine
-            panel.children[0].value += 1
+            panel.children[0].children[0].value += 1
             seconds.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
