@@ -22,7 +22,7 @@ from imecd_lite.dataset import MIN_INTERACTIONS, five_core
 from imecd_lite.errors import InputError
 from imecd_lite.fetch import POLITE, Manners, download, fetch_pictures
 from imecd_lite.files import write_atomically
-from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged, write_tables
+from imecd_lite.prepare import DROPPED_FILE, MAX_TEXT, DropLog, plain_text, staged, write_tables
 
 DATASETS = {
     "Toys_and_Games": "Toys",
@@ -37,8 +37,6 @@ FILES = {"reviews": "categoryFilesSmall/{}_5.json.gz", "metadata": "metaFiles2/m
 REPORT_FILE = "report.txt"
 MAX_LINE = 10_000_000
 """Bytes; a longer line is a broken one."""
-MAX_TEXT = 10_000
-"""Characters of a field that are kept."""
 LONGEST_SIDE = 448
 """Pixels of the pictures asked for: a ViT sees 224 x 224, so up to twice as long as wide they are not enlarged."""
 
@@ -260,7 +258,7 @@ def is_time(value: object) -> bool:
 
 def text(value: object, separator: str = " ") -> str:
     """Plain text of a string or a list of strings; "" where there is none."""
-    parts = (plain_text(part[:MAX_TEXT]) for part in (value if isinstance(value, list) else [value])[:100]
+    parts = (plain_text(part) for part in (value if isinstance(value, list) else [value])[:100]
              if isinstance(part, str))  # fmt: skip
     return separator.join(filter(None, parts))[:MAX_TEXT]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ CHUNK_LENGTHS = (4, 8, 16, 32)
 """``length_chunks`` cuts a batch at these history lengths."""
 ROWS_AT_ONCE = 100_000
 """``read_table`` packs this many rows at a time: lists of strings take ten times the memory of a table."""
+MAX_LINE = 10_000_000
+"""Characters; a longer line is no table's, and is not read to its end."""
 CONTROL = r"[\x00-\x1f\x7f]"
 """Characters that no id may hold: tables and screens break at them."""
 
@@ -391,12 +394,13 @@ def read_table(path: Path, required: tuple[str, ...] = (), unique: tuple[str, ..
     Raises:
         InputError: the file is missing, empty, not UTF-8 or not a table, or its columns are not those asked for.
     """
-    tables, rows, lines = [], [], []
+    tables, rows, lines, first = [], [], [], 1  # the line on which a row begins
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.reader(table_lines(path, file), strict=True)
+            header = next(filter(None, reader), [])
             check_header(path, header, required, unique)
+            first = reader.line_num + 1
             for row in reader:
                 if len(rows) == ROWS_AT_ONCE:
                     tables.append(pd.DataFrame(rows, columns=header, index=lines, dtype=str))
@@ -407,22 +411,36 @@ def read_table(path: Path, required: tuple[str, ...] = (), unique: tuple[str, ..
                 elif row:
                     raise InputError(
                         f"{path}, line {reader.line_num}: {len(row)} fields, where the first line names "
-                        f"{len(header)}; put fields that hold commas in double quotes."
+                        f"{len(header)}; mend that row, fields that hold commas need double quotes."
                     )
+                first = reader.line_num + 1
     except FileNotFoundError:
         raise InputError(f"{path} is not there; a dataset folder needs it (see data/README.md).") from None
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}); give a file that can.") from None
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; mend that line.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}, line {first_bad_line(path)}: not UTF-8 text; save the file as UTF-8.") from None
+        remedy = "mend the row that begins there, perhaps a double quote is not closed"
+        raise InputError(f"{path}, line {first}: {error}; {remedy}.") from None
     tables.append(pd.DataFrame(rows, columns=header, index=pd.Index(lines, dtype="int64"), dtype=str))
     return pd.concat(tables)
 
 
+def table_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """The lines of ``file``, opened with "surrogateescape"; ``InputError`` for one that is not UTF-8 or without end."""
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), start=1):
+        if len(line) == MAX_LINE:
+            raise InputError(f"{path}, line {number} is longer than {MAX_LINE:,} characters; export it anew as CSV.")
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8, a CSV.") from None
+        yield line
+
+
 def check_header(path: Path, header: list[str], required: tuple[str, ...], unique: tuple[str, ...]) -> None:
     """Raise ``InputError`` unless ``header`` has each required column once and no unique one twice."""
+    if any("\0" in name for name in header):
+        raise InputError(f"{path}, line 1: not UTF-8 text; save the file as UTF-8, a CSV.")
     separators = [separator for separator in (";", "\t") if len(header) == 1 and separator in header[0]]
     if separators:
         raise InputError(f"{path} separates its columns by {separators[0]!r}; save it with commas between them.")
@@ -435,13 +453,3 @@ def listed(header: list[str]) -> str:
     """The columns of a file for a sentence."""
     names = [*map(quote, header[:20]), *(["..."] if len(header) > 20 else [])]
     return ", ".join(names) or "nothing"
-
-
-def first_bad_line(path: Path) -> int:
-    """The number of the first line that is not UTF-8."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            return number
-    raise ValueError(f"{path} is UTF-8 throughout")

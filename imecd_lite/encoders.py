@@ -123,7 +123,8 @@ def hash_inputs(dataset: Dataset) -> str:
     """A hash of item ids, texts and the pictures' bytes, in index order."""
     digest = hashlib.sha256()
     for item_id, text, path in zip(dataset.item_ids, dataset.item_texts(), dataset.image_paths(), strict=True):
-        picture = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            picture = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{len(item_id)}:{item_id}{len(text)}:{text}{picture}".encode())
     return digest.hexdigest()
 
@@ -196,7 +197,7 @@ def open_image(path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             rgba = image.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(f"{path} can't be read ({reason}); replace the picture or empty its field.") from None
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
+from bs4.exceptions import ParserRejectedMarkup
 
 from imecd_lite.dataset import ITEM_COLUMNS
 from imecd_lite.errors import InputError
@@ -25,6 +26,8 @@ SETTINGS_FILE = "prepare.json"
 """How a folder was prepared; an interrupted command goes on in a folder that was begun in the same way."""
 DROPPED_FILE = "dropped.csv"
 """What was left out: a row for each row of the sources that is in neither table."""
+MAX_TEXT = 10_000
+"""Characters of a field that are kept; encoders see less, and markup without end would take hours."""
 
 
 @contextmanager
@@ -108,22 +111,29 @@ class DropLog:
 def plain_text(markup: str) -> str:
     """Text without tags, scripts, styles, entities, control characters and runs of white space.
 
-    Shops export titles with markup in them, and sometimes markup that was escaped twice.
+    Shops export titles with markup in them, and sometimes markup that was escaped twice. Of more than ``MAX_TEXT``
+    characters the first count.
     """
+    markup = markup[:MAX_TEXT]
     while re.search(r"[<&]", markup):
-        if "<" in markup:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)  # a title may look like a path
-                soup = BeautifulSoup(markup, "html.parser")
-            for tag in soup(["script", "style"]):
-                tag.decompose()
-            text = soup.get_text(" ")
-        else:
-            text = html.unescape(markup)  # a hundred times faster
+        text = without_tags(markup) if "<" in markup else html.unescape(markup)  # a hundred times faster
         if text == markup:
             break
         markup = text
     return " ".join("".join(c if c.isprintable() else " " for c in markup).split())
+
+
+def without_tags(markup: str) -> str:
+    """Markup without its tags, scripts and styles, and with one level of entities resolved."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)  # a title may look like a path
+            soup = BeautifulSoup(markup, "html.parser")
+    except ParserRejectedMarkup:  # "<![if", say
+        return markup.replace("<![", " ")
+    for tag in soup(["script", "style"]):
+        tag.decompose()
+    return soup.get_text(" ")
 
 
 def write_tables(folder: Path, interactions: pd.DataFrame, items: pd.DataFrame | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,10 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".
 ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 TIME_ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
 COMPACT_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6})?"
+MISSING = ["nan", "NaN", "NaT", "<NA>", "N/A", "#N/A", "NULL", "null", "None", r"\N"]
+"""How exports write that a field is empty."""
+MAX_ID = 1000
+"""Characters; longer ids are texts that slipped into the column."""
 TOO_LATE = 1e11
 """Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
 
@@ -77,47 +82,51 @@ def prepare_csv(
     sales, goods = read_source(interactions), read_source(items) if items else None
     refuse_swapped(interactions, sales, items, goods, columns)
     sales = pick_columns(interactions, sales, ("user_id", "item_id", "timestamp"), (), columns)
-    lost = reasons_of_sales(sales)
-    times = read_times(interactions, sales[lost == ""])
-    accounts, pictures = [(interactions, sales["item_id"], lost)], pd.Series(dtype=object)
+    sales["reason"] = reasons_of_sales(sales)
+    times = read_times(interactions, kept(sales))
     if items:
-        goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items(columns))
+        of_items = columns | {"item_id": columns.get("items_item_id") or columns.get("item_id", "item_id")}
+        goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items)
         refuse_strangers(interactions, sales, items, goods)
-        goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS})
-        lost_goods, pictures = reasons_of_goods(goods, items.parent, images, progress)
-        accounts.append((items, goods["item_id"], lost_goods))
-        described = sales["item_id"].isin(goods["item_id"])
-        goods = goods[lost_goods == ""]
-        if goods.empty:
+        goods = judge_goods(goods, items.parent, images, progress)
+        if kept(goods).empty:
             remedy = "give titles and pictures (--images DIR), or leave --items out to train on ids alone"
-            raise InputError(f"Nothing of {items} is left: {told(lost_goods)}; {remedy}.")
-        lost[(lost == "") & ~described] = f"no row of {items.name} describes its item"
-        lost[(lost == "") & ~sales["item_id"].isin(goods["item_id"])] = "its item is left out"
-    sales = sales[lost == ""].assign(timestamp=times)
-    if five_core(sales).empty:
-        counts = f"of the other {len(sales):,}, {core_counts(sales)}" if len(sales) else "there are no others"
-        raise InputError(f"Nothing of {interactions} would be left: {told(lost)}; {counts}; add more data.")
+            raise InputError(f"Nothing of {items} is left: {told(goods)}; {remedy}.")
+        lost = {
+            f"no row of {items.name} describes its item": ~sales["item_id"].isin(goods["item_id"]),
+            "its item is left out": ~sales["item_id"].isin(kept(goods)["item_id"]),
+        }
+        sales["reason"] = sales["reason"].where(sales["reason"] != "", first_reason(lost))
+    left = kept(sales).assign(timestamp=times)
+    if five_core(left).empty:
+        counts = f"of the other {len(left):,}, {core_counts(left)}" if len(left) else "there are no others"
+        raise InputError(f"Nothing of {interactions} would be left: {told(sales)}; {counts}; add more data.")
     settings = {"interactions": str(interactions), "items": str(items), "images": str(images), "columns": columns}
     with staged(output, {"command": "prepare csv"} | settings) as folder, DropLog(folder / DROPPED_FILE) as log:
+        log_dropped(log, interactions, sales)
         if items:
-            goods = goods.assign(image=copy_pictures(pictures, folder, progress))
-        for source, ids, reasons in accounts:
-            dropped = reasons[reasons != ""]
-            names = ids[dropped.index].str.replace(CONTROL, " ", regex=True)
-            for (line, reason), name in zip(dropped.items(), names, strict=True):
-                log.drop(str(source), line, name, reason)
-        write_tables(folder, sales, goods)
+            log_dropped(log, items, goods)
+            goods = kept(goods).assign(image=copy_pictures(kept(goods)["picture"], folder, progress))
+        write_tables(folder, left, goods)
     return log.lines()
 
 
-def of_items(columns: dict[str, str]) -> dict[str, str]:
-    """``columns`` for the file of items, which may call the item's id otherwise."""
-    return columns | ({"item_id": columns["items_item_id"]} if "items_item_id" in columns else {})
+def kept(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without a reason to leave them out."""
+    return table[table["reason"] == ""]
 
 
-def told(reasons: pd.Series) -> str:
+def log_dropped(log: DropLog, source: Path, table: pd.DataFrame) -> None:
+    """Write the rows of ``table`` that have a reason to the log."""
+    dropped = table[table["reason"] != ""]
+    names = dropped["item_id"].str.replace(CONTROL, " ", regex=True)
+    for line, name, reason in zip(dropped.index, names, dropped["reason"], strict=True):
+        log.drop(str(source), line, name, reason)
+
+
+def told(table: pd.DataFrame) -> str:
     """What was left out, for a sentence."""
-    counts = reasons[reasons != ""].value_counts()
+    counts = table["reason"][table["reason"] != ""].value_counts()
     return ", ".join(f"{count:,} left out ({reason})" for reason, count in counts.items()) or "no row is left out"
 
 
@@ -137,17 +146,18 @@ def read_parquet(path: Path) -> pd.DataFrame:
     from pyarrow import compute, parquet, types
 
     try:
-        table = parquet.ParquetFile(path).read()
-        simple = [name for name in table.schema if not (types.is_nested(name.type) or types.is_binary(name.type))]
-        places = [place for place, field in enumerate(table.schema) if field in simple]
-        texts = [compute.fill_null(table.column(place).cast(pyarrow.string()), "") for place in places]
+        with parquet.ParquetFile(path) as file:
+            simple = [f.name for f in file.schema_arrow if not (types.is_nested(f.type) or "binary" in str(f.type))]
+            table = file.read(columns=simple)
+        texts = [compute.fill_null(column.cast(pyarrow.string()), "") for column in table.columns]
+        table = pyarrow.table(texts, names=table.column_names)
+        table.validate(full=True)  # UTF-8, say
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{path} is not a whole Parquet file of text, numbers and times ({reason}); export it anew."
         ) from None
-    names = [table.column_names[place] for place in places]
-    frame = pyarrow.table(texts, names=names).to_pandas()
+    frame = table.to_pandas()
     return frame.set_index(pd.RangeIndex(1, len(frame) + 1))
 
 
@@ -172,7 +182,7 @@ def refuse_swapped(
 def pick_columns(
     source: Path, table: pd.DataFrame, required: tuple[str, ...], optional: tuple[str, ...], columns: dict[str, str]
 ) -> pd.DataFrame:
-    """The columns of a shop's file by our names; optional ones that it has not are empty.
+    """The columns of a shop's file by our names, stripped; optional ones that it has not are empty.
 
     Raises:
         InputError: a column is missing, there twice, or meant to be two things at once.
@@ -185,7 +195,7 @@ def pick_columns(
         if count > 1 or (count == 0 and (ours in required or ours in columns)):
             found = f"it has {count or 'no'} {quote(theirs)} but {listed(header)}"
             raise InputError(f"{source} must have one column for {ours}, and {found}; name it with {option}.")
-        picked[ours] = table[theirs] if count else ""
+        picked[ours] = table[theirs].str.strip().replace(MISSING, "") if count else ""
     names = [columns.get(name, name) for name in required]
     for name in names:
         if names.count(name) > 1:
@@ -197,16 +207,24 @@ def pick_columns(
 
 def reasons_of_sales(sales: pd.DataFrame) -> pd.Series:
     """Why each interaction is left out whatever the items are; empty for those that are kept."""
-    checks = {f"{name} is empty": sales[name].str.strip() == "" for name in ("user_id", "item_id", "timestamp")}
+    checks = {f"{name} is empty": sales[name] == "" for name in ("user_id", "item_id", "timestamp")}
     for name in ("user_id", "item_id"):
-        checks[f"{name} holds a control character"] = sales[name].str.contains(CONTROL)
-    return first_reason(sales, checks)
+        checks |= unfit(sales, name)
+    return first_reason(checks)
 
 
-def first_reason(table: pd.DataFrame, checks: dict[str, pd.Series]) -> pd.Series:
+def unfit(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
+    """Which ids in column ``name`` can't be ids."""
+    return {
+        f"{name} holds a control character": table[name].str.contains(CONTROL),
+        f"{name} has more than {MAX_ID} characters": table[name].str.len() > MAX_ID,
+    }
+
+
+def first_reason(checks: dict[str, pd.Series]) -> np.ndarray:
     """For each row the first of the reasons that hold, empty if none does."""
     masks = [mask.to_numpy(bool) for mask in checks.values()]
-    return pd.Series(np.select(masks, list(checks), default=""), index=table.index, dtype=object)
+    return np.select(masks, list(checks), default="").astype(object)
 
 
 def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
@@ -215,7 +233,7 @@ def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
     Raises:
         InputError: one is neither, or could be read in two ways.
     """
-    text = table["timestamp"].str.strip()
+    text = table["timestamp"]
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
     numeric = np.isfinite(numbers)
 
@@ -239,7 +257,7 @@ def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
         )
         zoned = text.str.contains(TIME_ZONE)
         refuse(~zoned & zoned.any(), "has no time zone, and others have", "give it to all or none")
-        numbers = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        numbers = (moments - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(seconds=1)
     whole = (numbers == numbers.round()).all()
     return numbers.astype("int64") if whole else numbers.astype(float)
 
@@ -253,33 +271,29 @@ def refuse_strangers(interactions: Path, sales: pd.DataFrame, items: Path, goods
     one, other = quote(sales["item_id"].iloc[0]), quote(goods["item_id"].iloc[0])
     raise InputError(
         f"No item of {interactions}, such as {one}, is in {items}, whose items are such as {other}; "
-        "name the columns that hold the same ids with --item-column and --items-item-column."
+        "write the ids alike, or name the columns that hold the same with --item-column and --items-item-column."
     )
 
 
-def reasons_of_goods(
-    goods: pd.DataFrame, base: Path, images: Path | None, progress: bool
-) -> tuple[pd.Series, pd.Series]:
-    """Why each item is left out, empty for those that are kept, and the pictures of those."""
-    checks = {
-        "item_id is empty": goods["item_id"].str.strip() == "",
-        "item_id holds a control character": goods["item_id"].str.contains(CONTROL),
-        "item_id has a row already": goods["item_id"].duplicated(),
-        "it has no text": (goods[["title", "brand", "category"]] == "").all(axis=1),
-    }
-    reasons, pictures = first_reason(goods, checks), {}
+def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: bool) -> pd.DataFrame:
+    """The items with plain texts, the path of each one's "picture", and the "reason" to leave it out, if any."""
+    goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS}, picture=None)
+    goods["reason"] = first_reason(
+        {
+            "item_id is empty": goods["item_id"] == "",
+            **unfit(goods, "item_id"),
+            "item_id has a row already": goods["item_id"].duplicated(),
+            "it has no text": (goods[["title", "brand", "category"]] == "").all(axis=1),
+        }
+    )
     candidates = sorted(images.iterdir()) if images else []
     by_id = {path.stem: path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES}
-    rows = goods[reasons == ""]
-    for line, item_id, named in tqdm(
-        rows[["item_id", "image"]].itertuples(), "pictures", len(rows), disable=not progress
-    ):
+    rows = kept(goods)[["item_id", "image"]]
+    for line, item_id, named in tqdm(rows.itertuples(), "pictures", len(rows), disable=not progress):
         path = Path(images or base, named) if named else by_id.get(item_id)
-        if reason := why_no_picture(images or base, path, named):
-            reasons[line] = reason
-        else:
-            pictures[line] = path
-    return reasons, pd.Series(pictures, dtype=object)
+        goods.at[line, "reason"] = why_no_picture(images or base, path, named)
+        goods.at[line, "picture"] = path
+    return goods
 
 
 def why_no_picture(folder: Path, path: Path | None, named: str) -> str:
@@ -306,6 +320,5 @@ def copy_pictures(pictures: pd.Series, folder: Path, progress: bool) -> pd.Serie
     ):
         suffix = source.suffix.lower()
         names[line] = f"images/{number:06}{suffix if suffix in PICTURE_SUFFIXES else ''}"
-        content = source.read_bytes()
-        write_atomically(folder / names[line], lambda path, content=content: path.write_bytes(content))
+        write_atomically(folder / names[line], partial(shutil.copyfile, source))
     return pd.Series(names, dtype=object)

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,8 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
         ("user_id,item_id,timestamp\na,b\0,1\n", r"line 2: item_id 'b\\x00' holds a line end or another control"),
         (f"user_id,item_id,timestamp\na,b,{'9' * 400}\n", r"line 2: timestamp '9{99}\.\.\. is not a number"),
         (f"user_id,item_id,timestamp\na,{'b' * 200_000},1\n", r"line 2: field larger than field limit"),
+        ('user_id,item_id,timestamp\na,b,1\na,"b,1\na,b,1\n', r"line 3: unexpected end of data; .* that begins there"),
+        ("u\0s\0,i\0\n", r"line 1: not UTF-8"),
     ],
 )
 def test_bad_interactions_are_one_sentence(tmp_path, content, message):
@@ -395,6 +398,17 @@ def test_a_million_rows_take_less_than_400_megabytes(tmp_path):
     program = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
     kept, megabytes = map(int, program.stdout.split())
     assert kept > 980_000 and megabytes < 400  # a list of strings for each row took 480
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    (tmp_path / "interactions.csv").write_text(",".join(HEADER) + "\n")
+    os.truncate(tmp_path / "interactions.csv", 300_000_000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"line 2 is longer than 10,000,000 characters; export it anew as CSV"):
+        load_dataset(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
 
 
 def test_an_unknown_split_is_refused(tmp_path):

@@ -6,6 +6,7 @@ and random. Nothing asks the network.
 
 # I items, n inputs, B batch, T tokens, D encoder's hidden size, P side of a picture
 
+import io
 import json
 import os
 import shutil
@@ -500,7 +501,17 @@ def test_a_file_that_is_no_safetensors_file_is_refused_and_left_alone(shop):
 
 
 PNG = (BUNDLED_DATA / "shop" / "images" / "T0001.png").read_bytes()
+
+
+def avif() -> bytes:
+    """A little picture."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "AVIF")
+    return file.getvalue()
+
+
 UNREADABLE = {
+    "an AVIF without its item": avif().replace(b"pitm", b"xxxx"),
     "a truncated PNG": PNG[: len(PNG) // 2],
     "a PNG of a wrong length": PNG[:96] + b"\x5b" + PNG[97:],
     "a PNG's first bytes": PNG[:8],

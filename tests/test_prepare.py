@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imecd_lite.errors import InputError
-from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, staged
+from imecd_lite.prepare import DROPPED_FILE, MAX_TEXT, DropLog, plain_text, staged
 
 
 def test_the_folder_appears_when_the_work_is_done(tmp_path):
@@ -72,6 +72,8 @@ def test_what_is_dropped_is_written_and_counted(tmp_path):
         ("images/bear.jpg", "images/bear.jpg"),
         ("two\r\n lines\x00", "two lines"),
         ("<style>p {color: red}</style>", ""),
+        ("Bear <![foo[x]]>brown", "Bear foo[x]]>brown"),
+        ("x" * 20_000, "x" * MAX_TEXT),
         ("", ""),
     ],
 )
@@ -79,6 +81,6 @@ def test_markup_becomes_text(markup, text):
     assert plain_text(markup) == text
 
 
-@given(st.text() | st.text(alphabet="<>&;/ab#x0\"'"))
+@given(st.text() | st.text(alphabet="<>&;/ab#x0\"'![]-?"))
 def test_plain_text_of_plain_text_is_itself(markup):
     assert plain_text(plain_text(markup)) == plain_text(markup)

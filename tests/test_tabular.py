@@ -1,21 +1,26 @@
 """From a shop's own tables to a dataset folder: every row is kept or accounted for, every fault is one sentence."""
 
 import csv
+import os
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_data import write_csv, write_shop
 from PIL import Image
+from pyarrow import parquet
 
 import imecd_lite.encoders
 from imecd_lite.dataset import load_dataset
 from imecd_lite.errors import InputError
-from imecd_lite.prepare import DROPPED_FILE
-from imecd_lite.tabular import OPTIONS, prepare_csv, read_times
+from imecd_lite.prepare import DROPPED_FILE, MAX_TEXT
+from imecd_lite.tabular import MAX_ID, MISSING, OPTIONS, prepare_csv, read_times
 
 COLUMNS = {
     "user_id": "customer",
@@ -121,15 +126,71 @@ def test_tables_of_other_systems_are_read_or_refused_in_a_sentence(shop):
     interactions.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))  # as Windows writes it
     assert prepare_csv(interactions, items, shop.images, shop.output, COLUMNS) == []
     assert load_dataset(shop.output).fingerprint == load_dataset(shop.folder / "made").fingerprint
+    line = whole.split(b"U003")[0].count(b"\n") + 1
     for content, message in (
         (whole.replace(b"U003", b"U\xfc03"), r"orders\.csv, line \d+: not UTF-8 text; save the file as UTF-8"),
         (whole.replace(b",", b";"), r"orders\.csv separates its columns by ';'; save it with commas"),
         (b"", r"orders\.csv is empty; export it anew, with the names of its columns in the first line"),
+        (whole.decode().encode("utf-16"), r"orders\.csv, line 1: not UTF-8 text; save the file as UTF-8"),
+        (whole.decode().encode("utf-16-le"), r"orders\.csv, line 1: not UTF-8 text; save the file as UTF-8"),
         (whole[:-9] + b'"', r"orders\.csv, line \d+: "),
+        (
+            whole.replace(b"\nU003,", b'\n"U003,', 1),
+            rf"orders\.csv, line {line}: .*begins there, perhaps a double quote is not closed",
+        ),
     ):
         interactions.write_bytes(content)
         with pytest.raises(InputError, match=message):
             prepare_csv(interactions, items, shop.images, shop.folder / "other", COLUMNS)
+
+
+def test_spaces_around_a_field_are_no_part_of_it_and_zeros_are(shop):
+    shop.sales = [(f" {row[0]}", f"00{row[1]}" + " " * (number % 2), row[2]) for number, row in enumerate(shop.sales)]
+    shop.goods = [(f"00{row[0]}\u00a0", *row[1:]) for row in shop.goods]
+    for path in sorted(shop.images.iterdir()):
+        path.rename(path.with_name(f"00{path.name}"))
+    assert shop.prepare() == []
+    dataset, made = load_dataset(shop.output), load_dataset_ids(shop.folder / "made")
+    assert dataset.user_ids == made.user_ids and dataset.item_ids == [f"00{item_id}" for item_id in made.item_ids]
+
+
+def load_dataset_ids(folder: Path):
+    """The dataset without its items."""
+    (folder / "items.csv").unlink()
+    return load_dataset(folder)
+
+
+@pytest.mark.parametrize("nothing", MISSING)
+def test_what_stands_for_an_empty_field_is_nobodys_id_and_no_text(shop, nothing):
+    count = len(shop.sales)
+    shop.sales += [(nothing, "I000", 5), ("x", nothing, 5), ("x", "I000", nothing)]
+    shop.goods[0] = ("I000", "Bear", nothing)
+    shop.goods += [(nothing, "thing", "Acme"), ("I012", nothing, nothing)]
+    for name in (nothing, "I012"):
+        if "/" not in name:
+            (shop.images / f"{name}.png").write_bytes((shop.images / "I000.png").read_bytes())
+    shop.prepare()
+    assert [row[1:] for row in shop.dropped()] == [
+        [str(count + 2), "I000", "user_id is empty"],
+        [str(count + 3), "", "item_id is empty"],
+        [str(count + 4), "I000", "timestamp is empty"],
+        ["14", "", "item_id is empty"],
+        ["15", "I012", "it has no text"],
+    ]
+    assert load_dataset(shop.output).item_texts()[0] == "Bear"
+
+
+def test_an_id_or_a_text_without_end_leaves_a_folder_that_can_be_read(shop):
+    shop.sales.append(("x" * (MAX_ID + 1), "I000", 5))
+    sales = pd.DataFrame(shop.sales, columns=list(shop.header), dtype=str)
+    goods = pd.DataFrame(shop.goods, columns=list(shop.goods_header))
+    goods["description"] = "long " * 100_000
+    files = shop.folder / "orders.parquet", shop.folder / "products.parquet"
+    sales.to_parquet(files[0])
+    goods.to_parquet(files[1])
+    prepare_csv(*files, shop.images, shop.output, COLUMNS)
+    assert [row[1:] for row in shop.dropped()] == [[str(len(sales)), "I000", "user_id has more than 1000 characters"]]
+    assert load_dataset(shop.output).items["description"].str.len().max() <= MAX_TEXT
 
 
 def test_what_was_prepared_is_never_overwritten(shop):
@@ -152,6 +213,7 @@ def test_parquet_is_read_as_csv_is(shop):
     sales = pd.DataFrame(shop.sales, columns=list(shop.header))
     moments = pd.to_datetime(sales["bought at"].astype(int), unit="s", utc=True)
     sales = sales.assign(**{"bought at": moments, "basket": [["a list"]] * len(sales), "photo": b"\xff"})
+    sales["thumbnail"] = pd.Series([b"\xff"] * len(sales), dtype=pd.ArrowDtype(pyarrow.large_binary()))
     goods = pd.DataFrame(shop.goods, columns=list(shop.goods_header)).astype({"maker": "category"})
     goods.loc[0, "maker"] = None
     files = shop.folder / "orders.parquet", shop.folder / "products.parquet"
@@ -161,7 +223,10 @@ def test_parquet_is_read_as_csv_is(shop):
     mine, other = ((folder / "interactions.csv").read_bytes() for folder in (shop.output, shop.folder / "other"))
     assert mine == other and load_dataset(shop.folder / "other").item_texts()[:2] == ["Thing 0", "Thing 1, Acme"]
     whole = files[0].read_bytes()
-    for content in (b"", b"PAR1", whole[:-9], whole[: len(whole) // 2]):
+    offsets = pyarrow.py_buffer(np.array([0, 1], dtype=np.int32))
+    latin = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, pyarrow.py_buffer(b"\xfc")])
+    parquet.write_table(pyarrow.table({"customer": latin, "sku": ["I000"], "bought at": [7]}), files[0])
+    for content in (b"", b"PAR1", whole[:-9], whole[: len(whole) // 2], files[0].read_bytes()):
         files[0].write_bytes(content)
         with pytest.raises(InputError, match=r"orders\.parquet is not a whole Parquet file"):
             prepare_csv(*files, shop.images, shop.folder / "third", COLUMNS)
@@ -180,6 +245,8 @@ def test_parquet_is_read_as_csv_is(shop):
         (["1970-01-02", "1970-01-01T00:00:01", "1970-01-01 00:01"], [86_400, 1, 60]),
         (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:00.25Z"], [0, 0.25]),
         (["20240531", "99999999"], [20_240_531, 99_999_999]),
+        (["-12.0", "13.0"], [-12, 13]),
+        (["0001-01-01", "1970-01-01"], [-62_135_596_800, 0]),
         ([], []),
     ],
 )
@@ -264,6 +331,17 @@ def test_a_picture_that_would_fill_the_memory_is_left_out(shop, monkeypatch):
     assert [row[2:] for row in shop.dropped() if row[0] == "products.csv"] == [
         ["I004", "its picture can't be read as one"]
     ]
+
+
+def test_the_memory_for_a_picture_does_not_grow_with_its_file(shop):
+    os.truncate(shop.images / "I000.png", 100_000_000)  # zeros after its end, which no viewer minds
+    interactions, items = shop.write()
+    tracemalloc.start()
+    prepare_csv(interactions, items, shop.images, shop.output, COLUMNS)
+    imecd_lite.encoders.hash_inputs(load_dataset(shop.output))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
 
 
 def test_what_an_interrupted_command_left_is_in_nobodys_way(shop, monkeypatch):
