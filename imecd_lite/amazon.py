@@ -9,7 +9,6 @@ import re
 import shutil
 import zlib
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +34,7 @@ BASE_URL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
 FILES = {"reviews": "categoryFilesSmall/{}_5.json.gz", "metadata": "metaFiles2/meta_{}.json.gz"}
 """Where the release keeps the 5-core reviews and the metadata of a set."""
 REPORT_FILE = "report.txt"
+OUTSIDE = f"outside the {MIN_INTERACTIONS}-core"
 MAX_LINE = 10_000_000
 """Bytes; a longer line is a broken one."""
 LONGEST_SIDE = 448
@@ -91,94 +91,88 @@ def prepare_amazon(
             raise InputError(f"{path} is not there, or no file; name a file of the 2018 release.")
     given = {kind: path and f"{path.name}, {path.stat().st_size} bytes" for kind, path in paths.items()}
     with staged(output, {"source": "amazon", "dataset": dataset, **given}) as folder:
-        raw = folder / "raw"
+        raw = folder / "raw"  # what the finished folder does not keep
         if not (folder / REPORT_FILE).exists():
             for kind, path in paths.items():
                 if path is None:
                     paths[kind] = raw / f"{kind}.json.gz"
                     download(f"{base_url}/{FILES[kind].format(dataset)}", paths[kind], manners, progress)
-            report = make_folder(folder, raw, paths, DATASETS.get(dataset), manners, progress)
+            report = make_folder(folder, paths, DATASETS.get(dataset), manners, progress)
             write_atomically(folder / REPORT_FILE, lambda path: path.write_text(report, encoding="utf-8"))
         if raw.exists():
             shutil.rmtree(raw)
     return (output / REPORT_FILE).read_text(encoding="utf-8")
 
 
-def make_folder(
-    folder: Path, raw: Path, paths: dict[str, Path], name: str | None, manners: Manners, progress: bool
-) -> str:
+def make_folder(folder: Path, paths: dict[str, Path], name: str | None, manners: Manners, progress: bool) -> str:
     """Write tables, pictures and the account of what was dropped; returns the report."""
-    rows: Counter[str] = Counter()
     with DropLog(folder / DROPPED_FILE) as log:
-        table, user_ids, item_ids = read_reviews(paths["reviews"], log, rows)
-        items = read_metadata(paths["metadata"], set(item_ids), log, rows)
-        reasons = {asin: item.lacks for asin, item in items.items() if item.lacks}
-
-        def filtered(table: pd.DataFrame) -> pd.DataFrame:
-            """The paper's filters; what they take is written to the log."""
-            why = np.array([reasons.get(asin, "" if asin in items else "not in the metadata") for asin in item_ids])
-            table = leave_out(log, table, item_ids, why[table["item_id"]])
-            core = table.index.isin(five_core(table).index)
-            return leave_out(log, table, item_ids, np.where(core, "", f"outside the {MIN_INTERACTIONS}-core"))
-
-        table = filtered(table)
-        urls = {file_name(asin): items[asin].url for asin in item_ids[np.unique(table["item_id"])]}
-        pictures, failed = fetch_pictures(urls, folder / "images", raw / "failed", manners, progress)
+        table = read_reviews(paths["reviews"], log)
+        reviewed = table["item_id"].unique()
+        items = read_metadata(paths["metadata"], set(reviewed), log)
+        reasons = {asin: items[asin].lacks if asin in items else "not in the metadata" for asin in reviewed}
+        table = filtered(table, reasons, log)
+        urls = {file_name(asin): items[asin].url for asin in table["item_id"].unique()}
+        pictures, failed = fetch_pictures(urls, folder / "images", folder / "raw" / "failed", manners, progress)
         reasons |= {asin: f"picture: {failed[file_name(asin)]}" for asin in items if file_name(asin) in failed}
-        table = filtered(table)
+        table = filtered(table, reasons, log)
         if table.empty:
             raise InputError(
                 f"Nothing of {paths['reviews']} is left after the paper's filters ({'; '.join(log.lines()[:3])}); "
                 f"{log.file.name} says why, line by line."
             )
-        kept = set(item_ids[np.unique(table["item_id"])])
+        shown = {asin: pictures[file_name(asin)] for asin in sorted(table["item_id"].unique())}
         for asin, item in items.items():
-            if asin not in kept:
-                log.drop("metadata", item.line, asin, reasons.get(asin, f"outside the {MIN_INTERACTIONS}-core"))
-    shown = {asin: pictures[file_name(asin)] for asin in sorted(kept)}
+            if asin not in shown:
+                log.drop("metadata", item.line, asin, reasons[asin] or OUTSIDE)
     for path in set((folder / "images").iterdir()) - set(shown.values()):
         path.unlink()
     texts = ({**items[asin]._asdict(), "item_id": asin, "image": f"images/{shown[asin].name}"} for asin in shown)
-    table = table.assign(user_id=user_ids[table["user_id"]], item_id=item_ids[table["item_id"]])
     write_tables(folder, table, pd.DataFrame(texts))
-    here = (table["user_id"].nunique(), len(kept), len(table), len(table) / table["user_id"].nunique())
-    return "\n".join([*compare(here, name), *account("reviews", rows, len(table), log),
-                      *account("metadata", rows, len(kept), log), *log.lines(), ""])  # fmt: skip
+    users = table["user_id"].nunique()
+    here = compare((users, len(shown), len(table), len(table) / users), name)
+    return "\n".join([*here, log.account("reviews", len(table)), log.account("metadata", len(shown)), *log.lines(), ""])
 
 
-def read_reviews(path: Path, log: DropLog, rows: Counter[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The reviews in order, users and items as numbers, and the ids behind the numbers.
+def filtered(table: pd.DataFrame, reasons: dict[str, str], log: DropLog) -> pd.DataFrame:
+    """The reviews that the paper's filters leave, given why items are dropped, "" for those that are not."""
+    table = leave_out(log, table, np.array([reasons[asin] for asin in table["item_id"]], dtype=object))
+    return leave_out(log, table, np.where(table.index.isin(five_core(table).index), "", OUTSIDE))
+
+
+def read_reviews(path: Path, log: DropLog) -> pd.DataFrame:
+    """The reviews in order: user_id and item_id, categorical, timestamp and line.
 
     Where a user reviewed an item more than once the earliest review stays.
     """
     users, items = {}, {}
     columns = {"user_id": array("i"), "item_id": array("i"), "timestamp": array("d"), "line": array("q")}
-    checks = {"reviewerID": is_id, "asin": is_id, "unixReviewTime": is_time}
-    for line, review in records(path, "reviews", checks, log, rows):
+    for line, review in records(path, "reviews", {"reviewerID": is_id, "asin": is_id, "unixReviewTime": is_time}, log):
         columns["user_id"].append(users.setdefault(review["reviewerID"], len(users)))
         columns["item_id"].append(items.setdefault(review["asin"], len(items)))
         columns["timestamp"].append(review["unixReviewTime"])
         columns["line"].append(line)
     table = pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})
+    for name, ids in {"user_id": users, "item_id": items}.items():
+        table[name] = pd.Categorical.from_codes(table[name], list(ids))
     if (table["timestamp"] % 1 == 0).all():
         table["timestamp"] = table["timestamp"].astype(np.int64)
     again = table.sort_values("timestamp", kind="stable").duplicated(["user_id", "item_id"]).reindex(table.index)
-    user_ids, item_ids = np.array(list(users), dtype=object), np.array(list(items), dtype=object)
-    return leave_out(log, table, item_ids, np.where(again, "the user's earlier review stays", "")), user_ids, item_ids
+    return leave_out(log, table, np.where(again, "the user's earlier review stays", ""))
 
 
-def leave_out(log: DropLog, table: pd.DataFrame, item_ids: np.ndarray, why: np.ndarray) -> pd.DataFrame:
+def leave_out(log: DropLog, table: pd.DataFrame, why: np.ndarray) -> pd.DataFrame:
     """The reviews without those that have a reason (n,) in ``why``, which are written to the log."""
     dropped = table[why != ""]
-    for line, item, reason in zip(dropped["line"], item_ids[dropped["item_id"]], why[why != ""], strict=True):
+    for line, item, reason in zip(dropped["line"], dropped["item_id"], why[why != ""], strict=True):
         log.drop("reviews", line, item, reason)
     return table[why == ""]
 
 
-def read_metadata(path: Path, wanted: set[str], log: DropLog, rows: Counter[str]) -> dict[str, Item]:
+def read_metadata(path: Path, wanted: set[str], log: DropLog) -> dict[str, Item]:
     """The items that are ``wanted``, by id. Of several records the first that lacks nothing stays, else the first."""
     items: dict[str, Item] = {}
-    for line, record in records(path, "metadata", {"asin": is_id}, log, rows):
+    for line, record in records(path, "metadata", {"asin": is_id}, log):
         asin = record["asin"]
         if asin not in wanted:
             log.drop("metadata", line, asin, "no review names it")
@@ -201,28 +195,30 @@ def read_metadata(path: Path, wanted: set[str], log: DropLog, rows: Counter[str]
 
 
 def records(
-    path: Path, source: str, checks: dict[str, Callable[[object], bool]], log: DropLog, rows: Counter[str]
+    path: Path, source: str, checks: dict[str, Callable[[object], bool]], log: DropLog
 ) -> Iterator[tuple[int, dict]]:
     """The records of a file and their lines; those whose fields fail their checks are written to the log.
 
     Raises:
-        InputError: most rows fail, or all.
+        InputError: most rows fail, or there are none.
     """
     bad, fields = 0, ", ".join(checks)
     for number, line in enumerate(lines(path), start=1):
         for record in parse(line):
-            rows[source] += 1
+            log.rows[source] += 1
             if isinstance(record, dict) and all(check(record.get(name)) for name, check in checks.items()):
                 yield number, record
             else:
                 log.drop(source, number, "", f"no JSON object with {fields}")
                 bad += 1
-        if bad > 100 + rows[source] / 2:
+        if bad > 100 + log.rows[source] / 2:
             break
-    if bad > 100 + rows[source] / 2 or bad == rows[source]:
+    if not log.rows[source]:
+        raise InputError(f"{path} is empty; get the file anew.")
+    if bad > 100 + log.rows[source] / 2 or bad == log.rows[source]:
         raise InputError(
-            f"{path} is not {source} of the 2018 release: {bad} of its first {rows[source]} rows are no JSON objects "
-            f"with {fields}, one a line; get the file anew."
+            f"{path} is not {source} of the 2018 release: {bad} of its first {log.rows[source]} rows are no JSON "
+            f"objects with {fields}, one a line; get the file anew."
         )
 
 
@@ -258,9 +254,9 @@ def is_time(value: object) -> bool:
 
 def text(value: object, separator: str = " ") -> str:
     """Plain text of a string or a list of strings; "" where there is none."""
-    parts = (plain_text(part) for part in (value if isinstance(value, list) else [value])[:100]
-             if isinstance(part, str))  # fmt: skip
-    return separator.join(filter(None, parts))[:MAX_TEXT]
+    parts = value[:100] if isinstance(value, list) else [value]
+    texts = (plain_text(part) for part in parts if isinstance(part, str))
+    return separator.join(filter(None, texts))[:MAX_TEXT]
 
 
 def picture_url(record: dict) -> str:
@@ -287,8 +283,3 @@ def compare(here: tuple[float, ...], name: str | None) -> list[str]:
         shown["difference"] = tuple(f"{ours / theirs - 1:+z.1%}" for ours, theirs in zip(here, printed, strict=True))
     columns = ("users", "items", "interactions", "average length")
     return pd.DataFrame.from_dict(shown, orient="index", columns=columns).to_string().split("\n")
-
-
-def account(source: str, rows: Counter[str], kept: int, log: DropLog) -> list[str]:
-    """One line: rows in = rows kept + rows dropped."""
-    return [f"{source}: {rows[source]:,} rows = {kept:,} kept + {log.total(source):,} dropped (see {DROPPED_FILE})"]

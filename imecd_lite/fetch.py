@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
-import ssl
 import warnings
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -28,6 +27,7 @@ from imecd_lite.files import write_atomically
 USER_AGENT = f"imecd-lite/{__version__} (prepares research data; a few connections, resumes, obeys Retry-After)"
 FORMATS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp"}
 """The picture formats that are taken, by Pillow's name, and their file endings."""
+T = TypeVar("T")
 AGAIN = "give the same command again later, it goes on where it stopped"
 
 
@@ -65,52 +65,52 @@ class Busy(Exception):
         self.seconds = seconds
 
 
-class Fetcher:
-    """One HTTP client and its patience. Use it in ``async with``."""
+class Stale(Busy):
+    """A try that could not go on after the bytes that are there."""
+
+
+class Fetcher(httpx.AsyncClient):
+    """An HTTP client with patience. Use it in ``async with``."""
 
     def __init__(self, manners: Manners) -> None:
-        self.manners = manners
-        self.closed_until: dict[str, float] = defaultdict(float)  # by host: no request before this time of the loop
-        self.client = httpx.AsyncClient(
+        super().__init__(
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             follow_redirects=True,
             max_redirects=5,
-            verify=certificates(),
-            timeout=None,  # `receive` keeps the time
+            timeout=None,  # `answer` keeps the time
         )
+        self.manners = manners
+        self.closed_until: dict[str, float] = defaultdict(float)  # by host: no request before this time of the loop
 
-    async def __aenter__(self) -> Fetcher:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self.client.aclose()
-
-    async def receive(
-        self, url: str, begin: Callable[[httpx.Response], Callable[[bytes], object]], headers: dict[str, str]
-    ) -> None:
-        """One try: ``begin`` is called with a good answer and returns what takes its bytes."""
-        loop, patience = asyncio.get_running_loop(), self.manners.patience
-        received = due = 0
-        async with (
-            asyncio.timeout(patience) as deadline,
-            self.client.stream("GET", url, headers=headers) as response,
-        ):
+    @asynccontextmanager
+    async def answer(
+        self, url: str, headers: dict[str, str]
+    ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[bytes]]]:
+        """A good answer and its bytes, which have to come in time."""
+        patience = self.manners.patience
+        async with asyncio.timeout(patience) as deadline, self.stream("GET", url, headers=headers) as response:
             status = response.status_code
-            if status in (408, 416, 429) or status >= 500:
+            if status == 416:
+                raise Stale("HTTP 416")
+            if status in (408, 429) or status >= 500:
                 raise Busy(f"HTTP {status}", retry_after(response))
             if status not in (200, 206):
                 raise Refused(f"HTTP {status}")
-            take = begin(response)
-            async for chunk in response.aiter_raw():
-                take(chunk)
-                received += len(chunk)
-                if received >= due:
-                    due = received + self.manners.progress
-                    deadline.reschedule(loop.time() + patience)
+
+            async def in_time() -> AsyncIterator[bytes]:
+                received = due = 0
+                async for chunk in response.aiter_raw():
+                    yield chunk
+                    received += len(chunk)
+                    if received >= due:
+                        due = received + self.manners.progress
+                        deadline.reschedule(asyncio.get_running_loop().time() + patience)
+
+            yield response, in_time()
 
     async def patiently(
-        self, url: str, attempt: Callable[[], Awaitable[None]], progress: Callable[[], int] = lambda: 0
-    ) -> None:
+        self, url: str, attempt: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0
+    ) -> T:
         """Try until it succeeds: ``tries`` times, counted anew when ``progress`` has grown enough."""
         manners, loop, tried, furthest = self.manners, asyncio.get_running_loop(), 0, progress()
         while True:
@@ -120,6 +120,8 @@ class Fetcher:
                 return await attempt()
             except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
                 raise Refused(str(error)) from None
+            except (UnicodeError, ExceptionGroup):  # of a host's name, of a port above 65,535
+                raise Refused("not an address") from None
             except (httpx.TransportError, TimeoutError, Busy) as error:
                 tried += 1
                 if progress() >= furthest + manners.progress:
@@ -135,65 +137,51 @@ class Fetcher:
     async def file(self, url: str, path: Path, bar: tqdm) -> None:
         """Download to ``path``, going on after the bytes of an earlier try if the server still has the same file."""
         part, tag = path.with_name(path.name + ".partial"), path.with_name(path.name + ".version")
-
-        def size() -> int:
-            return part.stat().st_size if part.exists() else 0
-
-        async def attempt() -> None:
-            have, total = size() if tag.exists() else 0, None
-            wanted = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
-            with part.open("ab") as file:
-
-                def begin(response: httpx.Response) -> Callable[[bytes], object]:
-                    nonlocal total
-                    span = response.headers.get("Content-Range", "")
-                    if response.status_code == 206 and span.startswith(f"bytes {have}-"):
-                        total = span.rpartition("/")[2]
-                    else:  # the whole file: the server knows no ranges, or has another version by now
-                        file.truncate(0)
-                        tag.unlink(missing_ok=True)
-                        if response.status_code == 206:
-                            raise Busy("HTTP 206 with another range")
-                        total = response.headers.get("Content-Length")
-                        if version := strong_version(response):
-                            write_atomically(tag, lambda temporary: temporary.write_text(version))
-                    bar.total, bar.n = int(total) if str(total).isdecimal() else None, file.tell()
-                    return lambda chunk: bar.update(file.write(chunk))
-
-                try:
-                    await self.receive(url, begin, wanted)
-                except Busy:
-                    tag.unlink(missing_ok=True)  # 416, say: begin anew
-                    raise
-            if total not in (None, "*", str(size())):
-                tag.unlink(missing_ok=True)
-                raise Busy(f"{size()} bytes of {total}")
-
-        await self.patiently(url, attempt, size)
+        part.touch()
+        await self.patiently(url, lambda: self.rest_of_file(url, part, tag, bar), lambda: part.stat().st_size)
         os.replace(part, path)
         tag.unlink(missing_ok=True)
 
+    async def rest_of_file(self, url: str, part: Path, tag: Path, bar: tqdm) -> None:
+        """One try to append to ``part`` what it lacks of the version that ``tag`` names, else to fill both anew."""
+        have = part.stat().st_size if tag.exists() else 0
+        wanted = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+        try:
+            async with self.answer(url, wanted) as (response, chunks):
+                with part.open("ab") as file:
+                    if response.status_code == 206:
+                        span, _, total = response.headers.get("Content-Range", "").rpartition("/")
+                        if not span.startswith(f"bytes {have}-"):
+                            raise Stale("HTTP 206 with another range")
+                    else:  # the whole file: the server knows no ranges, or has another version by now
+                        total = response.headers.get("Content-Length", "*")
+                        file.truncate(0)
+                        tag.unlink(missing_ok=True)
+                        if version := strong_version(response):
+                            write_atomically(tag, lambda temporary: temporary.write_text(version))
+                    bar.total, bar.n = int(total) if total.isdecimal() else None, file.tell()
+                    async for chunk in chunks:
+                        bar.update(file.write(chunk))
+            if total not in ("*", str(part.stat().st_size)):
+                raise Stale(f"{part.stat().st_size} bytes of {total}")
+        except Stale:
+            tag.unlink(missing_ok=True)
+            raise
+
     async def picture(self, url: str) -> tuple[bytes, str]:
         """A picture as the server stores it, and the file ending of its format."""
-        content = bytearray()
 
-        def take(chunk: bytes) -> None:
-            content.extend(chunk)
-            if len(content) > self.manners.picture_bytes:
-                raise Refused(f"more than {self.manners.picture_bytes} bytes")
+        async def attempt() -> bytes:
+            content = bytearray()
+            async with self.answer(url, {}) as (_, chunks):
+                async for chunk in chunks:
+                    content += chunk
+                    if len(content) > self.manners.picture_bytes:
+                        raise Refused(f"more than {self.manners.picture_bytes} bytes")
+            return bytes(content)
 
-        def begin(response: httpx.Response) -> Callable[[bytes], object]:
-            content.clear()
-            return take
-
-        await self.patiently(url, lambda: self.receive(url, begin, {}))
-        return bytes(content), picture_ending(bytes(content), self.manners.picture_pixels)
-
-
-@cache
-def certificates() -> ssl.SSLContext:
-    """httpx's; they take a while to read."""
-    return httpx.create_ssl_context()
+        content = await self.patiently(url, attempt)
+        return content, picture_ending(content, self.manners.picture_pixels)
 
 
 def retry_after(response: httpx.Response) -> float:
@@ -230,26 +218,14 @@ def picture_ending(content: bytes, most_pixels: int) -> str:
     return FORMATS[image.format]
 
 
-def finish(work: Coroutine[None, None, None]) -> None:
+def finish(work: Callable[[], Awaitable[None]]) -> None:
     """Run ``work`` to its end, in a notebook as well, where an event loop is running already."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
-    tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
-
-    async def noted() -> None:
-        tasks.append((asyncio.get_running_loop(), asyncio.current_task()))
-        await work
-
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            thread.submit(asyncio.run, noted()).result()
-        except KeyboardInterrupt:
-            for loop, task in tasks:
-                with contextlib.suppress(RuntimeError):  # it has just ended
-                    loop.call_soon_threadsafe(task.cancel)
-            raise
+        return asyncio.run(work())
+    with start_blocking_portal() as portal:
+        portal.call(work)
 
 
 def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = False) -> None:
@@ -268,11 +244,33 @@ def download(url: str, path: Path, manners: Manners = POLITE, progress: bool = F
                 await fetcher.file(url, path, bar)
 
     try:
-        finish(run())
+        finish(run)
     except Refused as error:
         raise InputError(f"{url} can't be downloaded ({error}); check the address.") from None
     except Unanswered as error:
         raise InputError(f"{url} did not come ({error}); {AGAIN}.") from None
+
+
+class Gallery:
+    """The pictures in a folder, and in another one the reasons of those that don't come, a file each."""
+
+    def __init__(self, folder: Path, failures: Path) -> None:
+        self.folder, self.failures = folder, failures
+        for path in (folder, failures):
+            path.mkdir(parents=True, exist_ok=True)
+        self.files = {path.stem: path for path in folder.iterdir() if path.suffix in FORMATS.values()}
+        written = (path for path in failures.iterdir() if path.suffix != ".partial")
+        self.reasons = {path.name: path.read_text(encoding="utf-8") for path in written}
+
+    def add(self, name: str, content: bytes, ending: str) -> None:
+        """Keep a picture."""
+        self.files[name] = self.folder / (name + ending)
+        write_atomically(self.files[name], lambda path: path.write_bytes(content))
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note that a picture does not come."""
+        self.reasons[name] = reason
+        write_atomically(self.failures / name, lambda path: path.write_text(reason, encoding="utf-8"))
 
 
 def fetch_pictures(
@@ -291,46 +289,39 @@ def fetch_pictures(
     Raises:
         InputError: no picture comes any more; what did is kept.
     """
-    for path in (folder, failures):
-        path.mkdir(parents=True, exist_ok=True)
-    files = {path.stem: path for path in folder.iterdir() if path.suffix in FORMATS.values()}
-    reasons = {path.name: path.read_text() for path in failures.iterdir() if path.suffix != ".partial"}
-    done = urls.keys() & (files.keys() | reasons.keys())
-    missing = iter([name for name in urls if name not in done])
-    unanswered: dict[str, str] = {}  # since the last answer
-
-    def settle(failed: dict[str, str]) -> None:
-        for name, reason in failed.items():
-            write_atomically(failures / name, lambda path, reason=reason: path.write_text(reason))
-        reasons.update(failed)
-        unanswered.clear()
+    gallery, unanswered = Gallery(folder, failures), {}  # since the last answer, the reasons by name
+    missing = [name for name in urls if name not in gallery.files and name not in gallery.reasons]
+    queue = iter(missing)
 
     async def work(fetcher: Fetcher) -> None:
-        for name in missing:
+        for name in queue:
             try:
-                content, ending = await fetcher.picture(urls[name])
+                gallery.add(name, *await fetcher.picture(urls[name]))
             except Refused as error:
-                settle(unanswered | {name: str(error)})
+                gallery.fail(name, str(error))
             except Unanswered as error:
                 unanswered[name] = str(error)
                 if len(unanswered) >= min(manners.unanswered, len(urls)):
-                    there = f"{len(files):,} of {len(urls):,} are there"
+                    there = f"{len(gallery.files):,} of {len(urls):,} are there"
                     raise InputError(f"Pictures no longer come ({urls[name]}: {error}), {there}; {AGAIN}.") from None
-            else:
-                settle(unanswered)
-                files[name] = folder / (name + ending)
-                write_atomically(files[name], lambda path, content=content: path.write_bytes(content))
+            if name not in unanswered:
+                settle()
             bar.update()
+
+    def settle() -> None:
+        while unanswered:
+            gallery.fail(*unanswered.popitem())
 
     async def run() -> None:
         async with Fetcher(manners) as fetcher, asyncio.TaskGroup() as group:
             for _ in range(manners.connections):
                 group.create_task(work(fetcher))
 
-    with tqdm(desc="pictures", total=len(urls), initial=len(done), unit="picture", disable=not progress) as bar:
+    done = len(urls) - len(missing)
+    with tqdm(desc="pictures", total=len(urls), initial=done, unit="picture", disable=not progress) as bar:
         try:
-            finish(run())
+            finish(run)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-    settle(unanswered)
-    return tuple({name: kind[name] for name in urls if name in kind} for kind in (files, reasons))
+    settle()
+    return tuple({name: kind[name] for name in urls if name in kind} for kind in (gallery.files, gallery.reasons))

@@ -83,7 +83,8 @@ class DropLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()  # by (source, reason)
+        self.rows: Counter[str] = Counter()  # how many were read, by source; who reads them counts
+        self.counts: Counter[tuple[str, str]] = Counter()  # how many were left out, by (source, reason)
         self.file = path.open("w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
         self.writer.writerow(("source", "line", "id", "reason"))
@@ -102,6 +103,11 @@ class DropLog:
     def total(self, source: str) -> int:
         """How many rows of ``source`` were left out."""
         return sum(count for (where, _), count in self.counts.items() if where == source)
+
+    def account(self, source: str, kept: int) -> str:
+        """One line: rows read = rows kept + rows left out."""
+        dropped = f"{self.total(source):,} dropped (see {DROPPED_FILE})"
+        return f"{source}: {self.rows[source]:,} rows = {kept:,} kept + {dropped}"
 
     def lines(self) -> list[str]:
         """What a person is told: a line for each reason, the commonest first."""

@@ -30,6 +30,7 @@ from imecd_lite.amazon import (
     MAX_LINE,
     compare,
     file_name,
+    lines,
     picture_url,
     prepare_amazon,
     read_metadata,
@@ -203,7 +204,7 @@ def test_of_several_records_of_an_item_the_first_that_is_whole_stays(tmp_path):
     for records, line in (([poor, whole, {**whole, "title": "later"}], 2), ([poor, {**poor, "title": "later"}], 1)):
         path = made_amazon.write(tmp_path / "meta", records)
         with DropLog(tmp_path / DROPPED_FILE) as log:
-            items = read_metadata(path, {"B1"}, log, imecd_lite.amazon.Counter())
+            items = read_metadata(path, {"B1"}, log)
         assert items["B1"].line == line and log.total("metadata") == len(records) - 1
 
 
@@ -226,7 +227,7 @@ def test_text_is_plain_whether_a_string_or_a_list(value, plain):
 def test_a_title_that_is_the_script_of_a_page_is_none(tmp_path):
     path = made_amazon.write(tmp_path / "m", [{"asin": "B1", "title": "var t = (new Date()).getTime();", "brand": "A"}])
     with DropLog(tmp_path / DROPPED_FILE) as log:
-        item = read_metadata(path, {"B1"}, log, imecd_lite.amazon.Counter())["B1"]
+        item = read_metadata(path, {"B1"}, log)["B1"]
     assert (item.title, item.brand) == ("", "A")
 
 
@@ -295,14 +296,13 @@ def test_a_broken_line_is_dropped_and_counted(shop, tmp_path, line):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "0 of its first 0 rows"),
         (b"user,item\na,b\n", "2 of its first 2 rows"),
         (b"{'reviewerID': 'A', 'asin': 'B', 'unixReviewTime': 1}\n" * 500, "of its first"),
         (b'{"asin": "B", "user_id": "A", "timestamp": 1}\n' * 5, "5 of its first 5 rows"),
         (bytes(1000), "1 of its first 1 rows"),
         (b'{"a": 1}\n' * 10**5, r"20[12] of its first 20[12] rows"),
     ],
-    ids=["empty", "csv", "python", "other release", "zeros", "long"],
+    ids=["csv", "python", "other release", "zeros", "long"],
 )
 def test_a_file_of_another_format_is_one_sentence(shop, tmp_path, content, reason):
     (tmp_path / "r").write_bytes(content)
@@ -310,6 +310,36 @@ def test_a_file_of_another_format_is_one_sentence(shop, tmp_path, content, reaso
     with pytest.raises(InputError, match=rf"r is not reviews of the 2018 release: .*{reason}.*; get the file"):
         prepare_amazon(tmp_path / "out", None, tmp_path / "r", meta, manners=QUICK)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("kind", ["r", "m"])
+def test_an_empty_file_is_called_empty(shop, tmp_path, content, kind):
+    files = {"r": made_amazon.reviews(USERS, ITEMS), "m": made_amazon.metadata(ITEMS, shop.url)}
+    paths = [made_amazon.write(tmp_path / name, rows) for name, rows in files.items()]
+    (tmp_path / kind).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{kind} is empty; get the file anew"):
+        prepare_amazon(tmp_path / "out", None, *paths, manners=QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gzip_of_several_members_is_read_to_its_end(shop, tmp_path):
+    rows = list(made_amazon.reviews(USERS, ITEMS))
+    (tmp_path / "r").write_bytes(made_amazon.packed(rows[:70]) + made_amazon.packed(rows[70:]))
+    meta = made_amazon.write(tmp_path / "m", made_amazon.metadata(ITEMS, shop.url))
+    report = prepare_amazon(tmp_path / "out", None, tmp_path / "r", meta, manners=QUICK)
+    assert f"reviews: {len(rows)} rows = {len(rows)} kept + 0 dropped" in report
+
+
+def test_a_bomb_of_one_line_fills_no_memory(tmp_path):
+    with gzip.open(tmp_path / "r", "wb", compresslevel=1) as file:
+        for _ in range(30):
+            file.write(bytes(10_000_000))
+    tracemalloc.start()
+    assert [len(line) for line in lines(tmp_path / "r")] == [MAX_LINE]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-20], lambda b: b[: len(b) // 2], lambda b: b[:50] + b"xxxx" + b[54:]])
@@ -483,20 +513,20 @@ def test_other_files_are_not_mixed_into_what_was_begun(shop, tmp_path):
 @pytest.mark.skipif("IMECD_DATA" not in os.environ, reason="IMECD_DATA names no folder with the samples")
 def test_the_samples_of_the_genuine_format_parse(tmp_path):
     samples = Path(os.environ["IMECD_DATA"]) / "amazon-format-samples"
-    rows = imecd_lite.amazon.Counter()
     with DropLog(tmp_path / DROPPED_FILE) as log:
-        table, user_ids, item_ids = imecd_lite.amazon.read_reviews(samples / "AMAZON_FASHION_5.json", log, rows)
-        assert (rows["reviews"], len(table), len(user_ids), len(item_ids)) == (3176, 3042, 406, 31)
+        table = imecd_lite.amazon.read_reviews(samples / "AMAZON_FASHION_5.json", log)
+        numbers = log.rows["reviews"], len(table), table["user_id"].nunique(), table["item_id"].nunique()
+        assert numbers == (3176, 3042, 406, 31)
         assert log.total("reviews") == 3176 - 3042
         read = []
         for name in ("meta_Gift_Cards.as_found.json", "meta_Gift_Cards.head10.jsonl"):
             wanted = {json.loads(line)["asin"] for line in (samples / "meta_Gift_Cards.head10.jsonl").open()}
-            read.append(read_metadata(samples / name, wanted, log, rows))
+            read.append(read_metadata(samples / name, wanted, log))
         assert read[0] == read[1] and len(read[0]) == 10 and log.total("metadata") == 0
         assert sum(not item.lacks for item in read[0].values()) == 5
         assert read[0]["B002DN7XS4"].category == "Gift Cards|Gift Cards"
         game = next(samples.glob("meta_Video_Games*"))
-        items = read_metadata(game, {"0042000742"}, log, rows)
+        items = read_metadata(game, {"0042000742"}, log)
         assert items["0042000742"].url.endswith("/images/I/31nTxlNh1OL._SL448_.jpg")
         assert log.total("metadata") == 1  # it is quoted twice
 
@@ -513,7 +543,7 @@ def test_the_memory_for_metadata_does_not_grow_with_the_file(tmp_path):
         wanted = {asin(number) for number in range(100)}
         with DropLog(tmp_path / DROPPED_FILE) as log:
             tracemalloc.start()
-            items = read_metadata(tmp_path / "meta", wanted, log, imecd_lite.amazon.Counter())
+            items = read_metadata(tmp_path / "meta", wanted, log)
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert items.keys() == wanted

@@ -5,6 +5,7 @@ import errno
 import io
 import re
 import signal
+import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
@@ -73,6 +74,14 @@ def test_a_download_goes_on_after_the_bytes_it_has(server, tmp_path):
     server.faults["/big"] = [web.cut_off]
     download(server.url + "/big", tmp_path / "big", QUICK)
     assert server.asked[1][1]["Range"] == f"bytes={len(BIG) // 2}-"
+
+
+@pytest.mark.parametrize("fault", [web.status(503), web.status(429, Retry_After=0), web.hang])
+def test_a_try_that_brings_nothing_costs_none_of_the_bytes_that_are_there(server, tmp_path, fault):
+    server.faults["/big"] = [web.cut_off, fault]
+    download(server.url + "/big", tmp_path / "big", QUICK)
+    assert (tmp_path / "big").read_bytes() == BIG
+    assert [headers.get("Range") for _, headers in server.asked] == [None, *[f"bytes={len(BIG) // 2}-"] * 2]
 
 
 def test_an_interrupted_download_goes_on_in_the_next_call(server, tmp_path):
@@ -271,11 +280,32 @@ def test_pictures_come_where_an_event_loop_is_running_as_in_a_notebook(server, t
     assert pictures.keys() == set(names) and not reasons
 
 
-def test_an_address_that_is_none_is_a_reason(tmp_path):
-    urls = {"a": "http://[", "b": "ftp://host/b.jpg", "c": "http://"}
-    manners = replace(QUICK, tries=1)
-    files, reasons = fetch_pictures(urls, tmp_path / "images", tmp_path / "failed", manners)
-    assert not files and reasons.keys() == set(urls)
+def test_an_interrupt_in_a_notebook_ends_the_fetch_at_once(server, tmp_path):
+    names, main = gallery(server, 5), threading.main_thread().ident
+    server.always |= {f"/p{number}.jpg": web.hang for number in range(1, 5)}
+
+    async def cell():
+        threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+        fetched(server, tmp_path, names, replace(QUICK, patience=20.0))
+
+    started, loop = time.monotonic(), asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    loop.close()
+    assert time.monotonic() - started < 10 and (tmp_path / "images/p0.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://[", "ftp://host/b.jpg", "http://", "http://127.0.0.1:99999/", "http://xn--a/", "data:image/png,"],
+)
+def test_an_address_that_is_none_is_a_reason_and_the_others_come(server, tmp_path, address):
+    server.pages["/a.jpg"], server.always["/b.jpg"] = picture(1), web.status(302, Location=address)
+    urls = {"given": address, "elsewhere": server.url + "/b.jpg", "good": server.url + "/a.jpg"}
+    files, reasons = fetch_pictures(urls, tmp_path / "images", tmp_path / "failed", replace(QUICK, tries=1))
+    assert files.keys() == {"good"} and reasons.keys() == {"given", "elsewhere"}
+    with pytest.raises(InputError, match=r"can't be downloaded \(.+\); check the address|did not come"):
+        download(address, tmp_path / "file", replace(QUICK, tries=1))
 
 
 def test_a_network_that_is_down_is_one_sentence_and_nothing_is_lost(server, tmp_path):
