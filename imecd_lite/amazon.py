@@ -213,23 +213,25 @@ def records(
                 bad += 1
         if bad > 100 + log.rows[source] / 2:
             break
-    if not log.rows[source]:
-        raise InputError(f"{path} is empty; get the file anew.")
-    if bad > 100 + log.rows[source] / 2 or bad == log.rows[source]:
-        raise InputError(
-            f"{path} is not {source} of the 2018 release: {bad} of its first {log.rows[source]} rows are no JSON "
-            f"objects with {fields}, one a line; get the file anew."
-        )
+    else:
+        if not log.rows[source]:
+            raise InputError(f"{path} is empty; get the file anew.")
+        if bad < log.rows[source]:
+            return
+    raise InputError(
+        f"{path} is not {source} of the 2018 release: {bad} of its first {log.rows[source]} rows are no JSON objects "
+        f"with {fields}, one a line; get the file anew."
+    )
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a plain file or a gzip; of one longer than ``MAX_LINE`` only its beginning."""
+    """The lines of a plain file or a gzip; in the place of one longer than ``MAX_LINE`` a brace, which is no JSON."""
     try:
         with path.open("rb") as plain, gzip.open(plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain as file:
-            while line := file.readline(MAX_LINE):
-                yield line
-                while len(line) == MAX_LINE and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE)
+            while given := (part := file.readline(MAX_LINE)):
+                while len(part) == MAX_LINE and not part.endswith(b"\n"):
+                    given, part = b"{", file.readline(MAX_LINE)
+                yield given
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is not a whole gzip file ({error}); delete it and get it anew.") from None
 

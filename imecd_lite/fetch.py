@@ -198,7 +198,8 @@ def retry_after(response: httpx.Response) -> float:
 def strong_version(response: httpx.Response) -> str:
     """What names this version of a file in If-Range: its ETag unless a weak one, else when it was changed, else ""."""
     tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    return version if version.isascii() else ""  # others can't be sent back
 
 
 def picture_ending(content: bytes, most_pixels: int) -> str:

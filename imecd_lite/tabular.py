@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ MISSING = ["nan", "NaN", "NaT", "<NA>", "N/A", "#N/A", "NULL", "null", "None", r
 """How exports write that a field is empty."""
 MAX_ID = 1000
 """Characters; longer ids are texts that slipped into the column."""
+OTHER_TYPES = re.compile("binary|extension")
+"""Parquet's types that are no text, number or time."""
 TOO_LATE = 1e11
 """Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
 
@@ -82,12 +85,13 @@ def prepare_csv(
     sales, goods = read_source(interactions), read_source(items) if items else None
     refuse_swapped(interactions, sales, items, goods, columns)
     sales = pick_columns(interactions, sales, ("user_id", "item_id", "timestamp"), (), columns)
-    sales["reason"] = reasons_of_sales(sales)
+    no_time = {"timestamp is empty": sales["timestamp"] == ""}
+    sales["reason"] = first_reason(unfit(sales, "user_id") | unfit(sales, "item_id") | no_time)
     times = read_times(interactions, kept(sales))
     if items:
         of_items = columns | {"item_id": columns.get("items_item_id") or columns.get("item_id", "item_id")}
         goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items)
-        refuse_strangers(interactions, sales, items, goods)
+        refuse_strangers(interactions, kept(sales), items, goods)
         goods = judge_goods(goods, items.parent, images, progress)
         if kept(goods).empty:
             remedy = "give titles and pictures (--images DIR), or leave --items out to train on ids alone"
@@ -147,8 +151,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
     try:
         with parquet.ParquetFile(path) as file:
-            simple = [f.name for f in file.schema_arrow if not (types.is_nested(f.type) or "binary" in str(f.type))]
-            table = file.read(columns=simple)
+            others = [f.name for f in file.schema_arrow if types.is_nested(f.type) or OTHER_TYPES.search(str(f.type))]
+            table = file.read(columns=[name for name in file.schema_arrow.names if name not in others])
         texts = [compute.fill_null(column.cast(pyarrow.string()), "") for column in table.columns]
         table = pyarrow.table(texts, names=table.column_names)
         table.validate(full=True)  # UTF-8, say
@@ -205,17 +209,10 @@ def pick_columns(
     return pd.DataFrame(picked, index=table.index, dtype=str)
 
 
-def reasons_of_sales(sales: pd.DataFrame) -> pd.Series:
-    """Why each interaction is left out whatever the items are; empty for those that are kept."""
-    checks = {f"{name} is empty": sales[name] == "" for name in ("user_id", "item_id", "timestamp")}
-    for name in ("user_id", "item_id"):
-        checks |= unfit(sales, name)
-    return first_reason(checks)
-
-
 def unfit(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
-    """Which ids in column ``name`` can't be ids."""
+    """Which ids in column ``name`` can't be ids, by reason."""
     return {
+        f"{name} is empty": table[name] == "",
         f"{name} holds a control character": table[name].str.contains(CONTROL),
         f"{name} has more than {MAX_ID} characters": table[name].str.len() > MAX_ID,
     }
@@ -280,7 +277,6 @@ def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: 
     goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS}, picture=None)
     goods["reason"] = first_reason(
         {
-            "item_id is empty": goods["item_id"] == "",
             **unfit(goods, "item_id"),
             "item_id has a row already": goods["item_id"].duplicated(),
             "it has no text": (goods[["title", "brand", "category"]] == "").all(axis=1),

@@ -31,6 +31,7 @@ from imecd_lite.amazon import (
     compare,
     file_name,
     lines,
+    parse,
     picture_url,
     prepare_amazon,
     read_metadata,
@@ -331,12 +332,18 @@ def test_a_gzip_of_several_members_is_read_to_its_end(shop, tmp_path):
     assert f"reviews: {len(rows)} rows = {len(rows)} kept + 0 dropped" in report
 
 
+def test_a_line_that_is_cut_between_two_records_is_broken_and_not_half_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(imecd_lite.amazon, "MAX_LINE", 12)
+    (tmp_path / "r").write_text('{"asin": 1},{"asin": 2}\n{"asin": 3}\n')
+    assert [parse(line) for line in lines(tmp_path / "r")] == [[None], [{"asin": 3}]]
+
+
 def test_a_bomb_of_one_line_fills_no_memory(tmp_path):
     with gzip.open(tmp_path / "r", "wb", compresslevel=1) as file:
         for _ in range(30):
             file.write(bytes(10_000_000))
     tracemalloc.start()
-    assert [len(line) for line in lines(tmp_path / "r")] == [MAX_LINE]
+    assert list(lines(tmp_path / "r")) == [b"{"]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000_000

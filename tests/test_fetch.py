@@ -20,7 +20,7 @@ from web import Web
 
 from imecd_lite import fetch
 from imecd_lite.errors import InputError
-from imecd_lite.fetch import POLITE, Manners, download, fetch_pictures, picture_ending, retry_after
+from imecd_lite.fetch import POLITE, Manners, download, fetch_pictures, picture_ending, retry_after, strong_version
 
 QUICK = Manners(connections=2, tries=3, pause=0.01, longest_pause=5.0, patience=0.4, progress=100_000, unanswered=6)
 BIG = bytes(range(256)) * 4000  # a megabyte
@@ -157,6 +157,16 @@ def test_retry_after_is_read_as_seconds_or_as_a_date():
     for nothing in ("soon", "-5", "Fri, 27 Nov 2099 07:00:00", formatdate(time.time() - 100, usegmt=True)):
         assert seconds(nothing) == 0
     assert retry_after(httpx.Response(503)) == 0
+
+
+def test_a_version_is_what_can_be_sent_back():
+    def version(**headers: bytes) -> str:
+        named = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+        return strong_version(httpx.Response(200, headers=named))
+
+    assert version(ETag=b'"a"', Last_Modified=b"Monday") == '"a"'
+    assert version(ETag=b'W/"a"', Last_Modified=b"Monday") == "Monday"
+    assert version(ETag=b'"\xe9"') == version(Last_Modified=b"\xe9") == version() == ""
 
 
 # Pictures

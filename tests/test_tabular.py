@@ -213,6 +213,7 @@ def test_parquet_is_read_as_csv_is(shop):
     sales = pd.DataFrame(shop.sales, columns=list(shop.header))
     moments = pd.to_datetime(sales["bought at"].astype(int), unit="s", utc=True)
     sales = sales.assign(**{"bought at": moments, "basket": [["a list"]] * len(sales), "photo": b"\xff"})
+    sales["basket_id"] = pd.Series([bytes(16)] * len(sales), dtype=pd.ArrowDtype(pyarrow.uuid()))
     sales["thumbnail"] = pd.Series([b"\xff"] * len(sales), dtype=pd.ArrowDtype(pyarrow.large_binary()))
     goods = pd.DataFrame(shop.goods, columns=list(shop.goods_header)).astype({"maker": "category"})
     goods.loc[0, "maker"] = None
