@@ -96,11 +96,7 @@ def prepare_csv(
         if kept(goods).empty:
             remedy = "give titles and pictures (--images DIR), or leave --items out to train on ids alone"
             raise InputError(f"Nothing of {items} is left: {told(goods)}; {remedy}.")
-        lost = {
-            f"no row of {items.name} describes its item": ~sales["item_id"].isin(goods["item_id"]),
-            "its item is left out": ~sales["item_id"].isin(kept(goods)["item_id"]),
-        }
-        sales["reason"] = sales["reason"].where(sales["reason"] != "", first_reason(lost))
+        sales["reason"] = sales["reason"].where(sales["reason"] != "", reasons_of_items(sales, goods, items.name))
     left = kept(sales).assign(timestamp=times)
     if five_core(left).empty:
         counts = f"of the other {len(left):,}, {core_counts(left)}" if len(left) else "there are no others"
@@ -272,6 +268,16 @@ def refuse_strangers(interactions: Path, sales: pd.DataFrame, items: Path, goods
     )
 
 
+def reasons_of_items(sales: pd.DataFrame, goods: pd.DataFrame, name: str) -> np.ndarray:
+    """Why an interaction can't be kept for its item's sake, empty if it can; ``name`` is that of the file of items."""
+    return first_reason(
+        {
+            f"no row of {name} describes its item": ~sales["item_id"].isin(goods["item_id"]),
+            "its item is left out": ~sales["item_id"].isin(kept(goods)["item_id"]),
+        }
+    )
+
+
 def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: bool) -> pd.DataFrame:
     """The items with plain texts, the path of each one's "picture", and the "reason" to leave it out, if any."""
     goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS}, picture=None)
@@ -307,14 +313,11 @@ def why_no_picture(folder: Path, path: Path | None, named: str) -> str:
     return ""
 
 
-def copy_pictures(pictures: pd.Series, folder: Path, progress: bool) -> pd.Series:
+def copy_pictures(pictures: pd.Series, folder: Path, progress: bool) -> list[str]:
     """Copy pictures below ``folder``, under numbers for names; returns the paths there."""
     shutil.rmtree(folder / "images", ignore_errors=True)  # what an interrupted command left
-    names = {}
-    for number, (line, source) in enumerate(
-        tqdm(pictures.items(), "copies", len(pictures), disable=not progress), start=1
-    ):
-        suffix = source.suffix.lower()
-        names[line] = f"images/{number:06}{suffix if suffix in PICTURE_SUFFIXES else ''}"
-        write_atomically(folder / names[line], partial(shutil.copyfile, source))
-    return pd.Series(names, dtype=object)
+    suffixes = (source.suffix.lower() for source in pictures)
+    names = [f"images/{n:06}{suffix if suffix in PICTURE_SUFFIXES else ''}" for n, suffix in enumerate(suffixes, 1)]
+    for name, source in zip(names, tqdm(pictures, "copies", disable=not progress), strict=True):
+        write_atomically(folder / name, partial(shutil.copyfile, source))
+    return names
