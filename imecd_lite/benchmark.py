@@ -39,7 +39,9 @@ class NaiveIMECD(IMECD):
     """The same model computed as published code does: all histories padded to the longest there may be, and the whole
     sequence transformed anew at each reverse step. Its losses, gradients and scores are those of ``IMECD``."""
 
-    def chunks(self, item_seq: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def chunks(
+        self, item_seq: torch.Tensor, lengths: np.ndarray | None = None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The whole batch (B, L) as one chunk, padded to ``max_length``."""
         padded = F.pad(item_seq, (self.config.max_length - item_seq.shape[1], 0))
         return [(torch.arange(len(item_seq), device=item_seq.device), padded)]

@@ -109,7 +109,7 @@ class SequenceCodebook(nn.Module):
         sums, counts = torch.zeros_like(self.codes), self.codes.new_zeros(self.codebook_size)
         for sequence, indices in chunks:
             sums[:, -sequence.shape[1] :].index_add_(0, indices, sequence)
-            counts += torch.bincount(indices, minlength=self.codebook_size)
+            counts += F.one_hot(indices, self.codebook_size).sum(dim=0)
         means = sums / counts.clamp(min=1)[:, None, None]
         moved = self.code_decay * self.codes + (1 - self.code_decay) * means
         self.codes.copy_(torch.where(counts[:, None, None] > 0, moved, self.codes))
@@ -119,13 +119,17 @@ class SequenceCodebook(nn.Module):
 
     def revive(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Put codes whose lifetime is over on sequences of the batch, evenly spaced among all lengths."""
-        dead = (self.idle >= self.code_lifetime).nonzero()[:, 0].tolist()
-        rows = [row for sequence, _ in chunks for row in sequence] if dead else []
-        for number, code in enumerate(dead):
-            row = rows[number * len(rows) // len(dead)]  # (L, D)
-            self.codes[code] = 0
-            self.codes[code, -len(row) :] = row
-            self.idle[code] = 0
+        dead, start = self.idle >= self.code_lifetime, 0  # (Z,)
+        size = sum(len(sequence) for sequence, _ in chunks)
+        rows = (dead.cumsum(dim=0) - 1) * size // dead.sum().clamp(min=1)  # (Z,), which sequence of the batch
+        self.codes.masked_fill_(dead[:, None, None], 0)
+        self.idle.masked_fill_(dead, 0)
+        for sequence, _ in chunks:
+            here = dead & (start <= rows) & (rows < start + len(sequence))  # (Z,)
+            fresh = sequence[(rows - start).clamp(0, len(sequence) - 1)]  # (Z, L, D)
+            codes = self.codes[:, -sequence.shape[1] :]
+            codes.copy_(torch.where(here[:, None, None], fresh, codes))
+            start += len(sequence)
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -50,10 +50,12 @@ class Batch:
     users: torch.Tensor  # (B,) int64
     user_keys: torch.Tensor  # (B,) int64, from which a user's noise is drawn
     timestamps: torch.Tensor  # (B, L) float64, when each item was bought; 0 at the padding
+    lengths: np.ndarray | None = None  # (B,) of the histories, where the host knows them
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        """The batch on another device; the host, which does not wait for it, keeps ``lengths``."""
+        tensors = {name: value for name, value in vars(self).items() if name != "lengths"}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -219,23 +221,26 @@ def make_batch(dataset: Dataset, users: np.ndarray, positions: np.ndarray) -> Ba
         torch.from_numpy(users),
         torch.from_numpy(dataset.user_keys[users]),
         left_pad(dataset.flat_timestamps, starts, ends, dataset.max_length),
+        np.minimum(positions, dataset.max_length),
     )
 
 
-def length_chunks(item_seq: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def length_chunks(item_seq: torch.Tensor, lengths: np.ndarray | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Cut a batch (B, L) by history length into pairs of rows (b,) and their sequences, trimmed to the longest (b, l).
 
     Every row is in exactly one chunk. Short histories then don't pay for the padding of long ones.
+
+    Args:
+        lengths: (B,) of the histories; without them the host waits for the device to count.
     """
-    lengths = (item_seq > 0).sum(dim=1)  # (B,)
-    bounds = torch.tensor(CHUNK_LENGTHS, device=item_seq.device)
-    bins = torch.bucketize(lengths, bounds)  # (B,)
-    chunks = []
-    for number in range(len(CHUNK_LENGTHS) + 1):
-        rows = (bins == number).nonzero()[:, 0]
-        if len(rows):
-            longest = max(int(lengths[rows].max()), 1)
-            chunks.append((rows, item_seq[rows, -longest:]))
+    if lengths is None:
+        lengths = (item_seq > 0).sum(dim=1).numpy(force=True)
+    bins, chunks = np.searchsorted(CHUNK_LENGTHS, lengths), []
+    for number in np.unique(bins):
+        rows = np.flatnonzero(bins == number)
+        longest = max(int(lengths[rows].max()), 1)
+        rows = torch.from_numpy(rows).to(item_seq.device, non_blocking=True)
+        chunks.append((rows, item_seq[rows, -longest:]))
     return chunks
 
 

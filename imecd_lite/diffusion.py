@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class NoiseSchedule(nn.Module):
 def timestep_embedding(timesteps: torch.Tensor, hidden_size: int) -> torch.Tensor:
     """Sinusoidal embedding of t (B,) -> (B, D): cosines then sines of t at D/2 frequencies from 1 to 1/10,000."""
     half = hidden_size // 2
-    frequencies = torch.exp(-torch.arange(half, device=timesteps.device) / half * torch.log(torch.tensor(10_000.0)))
+    frequencies = torch.exp(-torch.arange(half, device=timesteps.device) / half * math.log(10_000))
     angles = timesteps[:, None] * frequencies  # (B, D/2)
     embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
     return nn.functional.pad(embedding, (0, hidden_size % 2))  # (B, D)
@@ -220,7 +221,7 @@ def sample(
         raise ValueError(f"noise must be ({len(timesteps)}, B, D), got {tuple(noise.shape)}")
     x_t, samples, predictions = noise[0], [noise[0]], []
     for k, (t, prev_t) in enumerate(itertools.pairwise(timesteps), start=1):
-        pred_original = predict(x_t, torch.tensor([t], device=x_t.device))
+        pred_original = predict(x_t, torch.full((1,), t, device=x_t.device))
         x_t = schedule.step(pred_original, x_t, t, prev_t, noise[k])
         predictions.append(pred_original)
         samples.append(x_t)

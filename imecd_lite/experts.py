@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 GROUPING_STEPS = 250  # training steps before items are grouped: until then their embeddings are mostly noise
@@ -72,11 +73,17 @@ class ItemGroups(nn.Module):
         self.decay = decay
         self.register_buffer("centres", torch.full((num_experts, hidden_size), torch.inf))  # far from every item
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))  # training steps so far
+        self.steps = 0  # the same, for the host, which need not wait for the device to tell
+        self.register_load_state_dict_post_hook(ItemGroups.recall)
+
+    def recall(self, *_: object) -> None:
+        """Take over ``age`` as loaded."""
+        self.steps = int(self.age)
 
     @property
     def formed(self) -> bool:
         """Whether there are groups yet."""
-        return bool(self.age > GROUPING_STEPS)
+        return self.steps > GROUPING_STEPS
 
     @torch.no_grad()
     def nearest(self, id_embeddings: torch.Tensor) -> torch.Tensor:
@@ -87,9 +94,12 @@ class ItemGroups(nn.Module):
     def update(self, id_embeddings: torch.Tensor) -> None:
         """Take a training step: form the groups when it is time, then move each centre towards its items (I, D)."""
         self.age += 1
-        if self.age <= GROUPING_STEPS or not id_embeddings.isfinite().all():
+        self.steps += 1
+        if self.steps <= GROUPING_STEPS:
             return
-        if self.centres.isinf().all():
+        if self.steps == GROUPING_STEPS + 1:
+            if not id_embeddings.isfinite().all():
+                return
             from sklearn.cluster import KMeans  # slow to import, and needed once a run
 
             groups = min(len(self.centres), len(id_embeddings))
@@ -97,7 +107,7 @@ class ItemGroups(nn.Module):
             self.centres[:groups] = torch.from_numpy(fitted.cluster_centers_)
             return
         nearest = self.nearest(id_embeddings)
-        counts = torch.bincount(nearest, minlength=len(self.centres))[:, None]  # (N, 1)
+        counts = F.one_hot(nearest, len(self.centres)).sum(dim=0)[:, None]  # (N, 1)
         means = torch.zeros_like(self.centres).index_add_(0, nearest, id_embeddings) / counts.clamp(min=1)
         moved = self.decay * self.centres + (1 - self.decay) * means
         self.centres.copy_(torch.where(counts > 0, moved, self.centres))

@@ -204,7 +204,7 @@ class IMECD(Recommender):
         chunks change nothing but the time it takes.
         """
         config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
-        chunks = self.chunks(batch.item_seq)
+        chunks = self.chunks(batch.item_seq, batch.lengths)
         distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
         total, parts, chosen = torch.zeros((), device=device), {}, {}
         for m, name in enumerate(self.modalities):
@@ -393,8 +393,9 @@ def standardise(features: torch.Tensor) -> torch.Tensor:
 
 def distinct_pairs(item_seq: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
     """(B, B) bool: True where two rows hold different sequences of different users, the pairs of Eq. 15."""
-    sequence_ids = torch.unique(item_seq, dim=0, return_inverse=True)[1]  # (B,)
-    return (sequence_ids[:, None] != sequence_ids) & (users[:, None] != users)
+    items = item_seq.double()
+    differing = torch.cdist(items, items, p=0)  # (B, B), at how many positions two sequences differ
+    return (differing > 0) & (users[:, None] != users)
 
 
 def contrastive_loss(predictions: torch.Tensor, distinct: torch.Tensor) -> torch.Tensor:
@@ -405,6 +406,6 @@ def contrastive_loss(predictions: torch.Tensor, distinct: torch.Tensor) -> torch
         distinct: (B, B) bool, the pairs that count.
     """
     unit = F.normalize(predictions, dim=-1)
-    similarity = (unit @ unit.T).masked_fill(~distinct, -torch.inf)  # (B, B)
-    paired = distinct.any(dim=1)
-    return similarity[paired].logsumexp(dim=1).mean() if paired.any() else predictions.sum() * 0.0
+    paired = distinct.any(dim=1)  # (B,)
+    similarity = (unit @ unit.T).masked_fill(~distinct & paired[:, None], -torch.inf)  # (B, B)
+    return (similarity.logsumexp(dim=1) * paired).sum() / paired.sum().clamp(min=1)

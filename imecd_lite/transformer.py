@@ -45,7 +45,7 @@ class TransformerBlock(nn.Module):
         return self.attend(hidden[:, -1:] if last_only else hidden, key, value, attention_mask)
 
     def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What ``hidden`` (B, L, D) offers to those who attend to it: keys and values, (B, A, L, D/A) each."""
+        """What ``hidden`` (B, L, D) offers to those who attend to it: keys and values, (B, L, A, D/A) each."""
         key, value = self.key_value(self.attention_norm(hidden)).chunk(2, dim=-1)
         return self.split_heads(key), self.split_heads(value)
 
@@ -57,7 +57,7 @@ class TransformerBlock(nn.Module):
         attention_mask: torch.Tensor,
         own: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, A, L, D/A), as the mask says.
+        """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, L, A, D/A), as the mask says.
 
         Args:
             own: the ``keys_values`` of ``hidden``, when it is one position (B, 1, D) that is to see itself as well.
@@ -74,18 +74,19 @@ class TransformerBlock(nn.Module):
         attention_mask: torch.Tensor,
         own: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The attention alone: what ``asking`` (B, Q, D) finds among keys and values (B, A, L, D/A), (B, Q, D)."""
+        """The attention alone: what ``asking`` (B, Q, D) finds among keys and values (B, L, A, D/A), (B, Q, D)."""
         query, dropout = self.split_heads(self.query(asking)), self.dropout.p if self.training else 0.0
         if own is not None:
             attended = attend_alone(query, key, value, *own, attention_mask, dropout)
         else:
-            mask = attention_mask.reshape(len(key), 1, -1, key.shape[2])  # (B, 1, 1 or Q, L)
-            attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # (B, A, Q, D/A)
-        return self.attention_out(attended.transpose(1, 2).flatten(2))
+            heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, A, Q or L, D/A)
+            mask = attention_mask.reshape(len(key), 1, -1, key.shape[1])  # (B, 1, 1 or Q, L)
+            attended = F.scaled_dot_product_attention(*heads, mask, dropout).transpose(1, 2)
+        return self.attention_out(attended.flatten(2))
 
     def split_heads(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, L, D) -> (B, A, L, D/A)."""
-        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+        """(B, L, D) -> (B, L, A, D/A)."""
+        return x.unflatten(-1, (self.num_attention_heads, -1))
 
 
 def attend_alone(
@@ -100,18 +101,19 @@ def attend_alone(
     """Attention of one position to others and to itself, with no copy of the others' keys and values.
 
     Args:
-        query, own_key, own_value: (B, A, 1, D/A) of the position.
-        key, value: (B, A, L, D/A) of the others.
+        query, own_key, own_value: (B, 1, A, D/A) of the position.
+        key, value: (B, L, A, D/A) of the others.
         attention_mask: (B, L) bool, True where there is one.
         dropout: of the attention weights.
 
     Returns:
-        (B, A, 1, D/A).
+        (B, 1, A, D/A).
     """
-    others = (query * key).sum(dim=-1).masked_fill(~attention_mask[:, None], -torch.inf)  # (B, A, L)
-    scores = torch.cat([others, (query * own_key).sum(dim=-1)], dim=-1)  # (B, A, L + 1)
-    weights = F.dropout((scores / query.shape[-1] ** 0.5).softmax(dim=-1), dropout)[..., None]
-    return (weights[:, :, :-1] * value).sum(dim=2, keepdim=True) + weights[:, :, -1:] * own_value
+    query = query / query.shape[-1] ** 0.5
+    others = (query * key).sum(dim=-1).masked_fill(~attention_mask[..., None], -torch.inf)  # (B, L, A)
+    scores = torch.cat([others, (query * own_key).sum(dim=-1)], dim=1).transpose(1, 2)  # (B, A, L + 1)
+    weights = F.dropout(scores.softmax(dim=-1), dropout).transpose(1, 2)[..., None]
+    return (weights[:, :-1] * value).sum(dim=1, keepdim=True) + weights[:, -1:] * own_value
 
 
 class PostNormBlock(TransformerBlock):

@@ -204,7 +204,8 @@ def test_evaluation_covers_every_user_once(tmp_path):
     dataset = load_dataset(write_ids(tmp_path), max_length=6)
     split, users = dataset.split("test"), []
     for batch in eval_batches(dataset, split, 7):
-        for row, target, user, key, times in zip(*vars(batch).values(), strict=True):
+        for row, target, user, key, times, length in zip(*vars(batch).values(), strict=True):
+            assert length == (row > 0).sum()
             assert times[row > 0].tolist() == dataset.timestamps[user][:-1][-6:].tolist() and not times[row == 0].any()
             assert row[row > 0].tolist() == split.histories[user][-6:].tolist()
             assert split.histories[user].tolist() == dataset.sequences[user][:-1].tolist()
@@ -216,7 +217,8 @@ def test_evaluation_covers_every_user_once(tmp_path):
 
 def test_batch_moves_all_its_tensors(tmp_path):
     batch = next(train_batches(load_dataset(write_ids(tmp_path)), 4, 0, 1, None)).to("meta")
-    assert {getattr(batch, name).device.type for name in batch.__dataclass_fields__} == {"meta"}
+    assert {value.device.type for name, value in vars(batch).items() if name != "lengths"} == {"meta"}
+    assert isinstance(batch.lengths, np.ndarray)
 
 
 @settings(max_examples=50, deadline=None)
@@ -226,6 +228,8 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
     for row, length in enumerate(lengths):
         item_seq[row, -length:] = torch.arange(1, length + 1)
     chunks = length_chunks(item_seq)
+    told = length_chunks(item_seq, np.array(lengths))
+    assert all(torch.equal(a, b) for pair in zip(chunks, told, strict=True) for a, b in zip(*pair, strict=True))
     assert sorted(torch.cat([rows for rows, _ in chunks]).tolist()) == list(range(len(lengths)))
     for rows, chunk in chunks:
         assert chunk.shape[1] == max(lengths[row] for row in rows.tolist())

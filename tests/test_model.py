@@ -75,6 +75,7 @@ def test_the_gate_loss_leaves_the_ids_where_they_are():
 def test_the_gate_loss_waits_for_groups_which_training_steps_bring():
     model = tiny.tiny_model(**tiny.DEFAULTS)
     model.groups.age.zero_()
+    model.groups.recall()
     assert tiny.loss_of(model).terms["image/gate"] == 0
     tiny.train_steps(model, steps=2)
     assert model.groups.age == 2

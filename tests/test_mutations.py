@@ -258,10 +258,10 @@ MUTANTS = [
         TransformerBlock.look_up,
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
         [
-            ("mask on the queries", "1, -1, key.shape[2])", "1, key.shape[2], -1)"),
-            ("no mask", "value, mask, dropout", "value, None, dropout"),
-            ("mask turned round", "value, mask, dropout", "value, ~mask, dropout"),
-            ("keys for values", "key, value, mask, dropout", "key, key, mask, dropout"),
+            ("mask on the queries", "1, -1, key.shape[1])", "1, key.shape[1], -1)"),
+            ("no mask", "heads, mask, dropout", "heads, None, dropout"),
+            ("mask turned round", "heads, mask, dropout", "heads, ~mask, dropout"),
+            ("keys for values", "(query, key, value))", "(query, key, key))"),
         ],
     ),
     (
@@ -282,7 +282,7 @@ MUTANTS = [
     (
         TransformerBlock.split_heads,
         test_transformer.test_real_positions_are_those_of_plain_loops_over_the_history_without_padding,
-        [("heads interleaved", "heads, -1)).transpose(1, 2)", "heads, -1)[::-1]).movedim(-1, 1)")],
+        [("heads interleaved", "heads, -1))", "heads, -1)[::-1]).mT")],
     ),
     # Eq. 11-18
     (
@@ -375,7 +375,7 @@ MUTANTS = [
         [
             ("Eq. 18: always from x_T", "step(pred_original, x_t,", "step(pred_original, noise[0],"),
             ("Eq. 18: one epsilon for all steps", "noise[k]", "noise[1]"),
-            ("Eq. 18: denoiser told another t", "tensor([t]", "tensor([t - 1]"),
+            ("Eq. 18: denoiser told another t", "full((1,), t,", "full((1,), t - 1,"),
             ("Eq. 18: from zero, not from noise", "predictions = noise[0]", "predictions = 0 * noise[0]"),
         ],
     ),
@@ -450,7 +450,7 @@ MUTANTS = [
     (
         IMECD.loss,
         test_model.test_no_history_is_padded_to_50_when_it_is_short,
-        [("everything padded to 50", "self.chunks(batch.item_seq)", "[(torch.arange(size), batch.item_seq)]")],
+        [("everything padded to 50", "self.chunks(", "(lambda items, _: [(torch.arange(size), items)])(")],
     ),
     (
         IMECD.condition,
@@ -544,9 +544,9 @@ MUTANTS = [
         transformer.attend_alone,
         test_transformer.test_a_position_alone_sees_what_it_sees_joined_to_the_others,
         [
-            ("the padding is seen", ".masked_fill(~attention_mask[:, None], -torch.inf)", ""),
+            ("the padding is seen", ".masked_fill(~attention_mask[..., None], -torch.inf)", ""),
             ("no scale", " / query.shape[-1] ** 0.5", ""),
-            ("its own value is lost", " + weights[:, :, -1:] * own_value", ""),
+            ("its own value is lost", " + weights[:, -1:] * own_value", ""),
         ],
     ),
     (
@@ -584,7 +584,7 @@ MUTANTS = [
     (
         SequenceCodebook.revive,
         test_codebooks.test_a_code_that_nobody_chose_for_a_lifetime_starts_afresh_from_a_sequence_of_the_batch,
-        [("all on the first sequence", "number * len(rows) // len(dead)", "0")],
+        [("all on the first sequence", "* size //", "* 0 //")],
     ),
     (
         TokenDenoiser.given,
@@ -626,7 +626,7 @@ MUTANTS = [
         [
             ("Eq. 15: self pairs", "return (", "return torch.eye(len(users), dtype=torch.bool) | ("),
             ("Eq. 15: pairs of one user", " & (users[:, None] != users)", ""),
-            ("Eq. 15: pairs of one history", "(sequence_ids[:, None] != sequence_ids) & ", ""),
+            ("Eq. 15: pairs of one history", "(differing > 0) & ", ""),
         ],
     ),
     (

@@ -3,6 +3,7 @@
 # B batch, L sequence, I items, U users
 
 import contextlib
+import copy
 import csv
 import dataclasses
 import json
@@ -19,6 +20,7 @@ import pytest
 import tiny
 import torch
 from made_data import write_ids
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
 
 import imecd_lite.files
 import imecd_lite.train
@@ -28,7 +30,7 @@ from imecd_lite.dataset import load_dataset, train_batches
 from imecd_lite.errors import InputError
 from imecd_lite.files import read_tensors
 from imecd_lite.model import IMECD, LossOutput, Recommender
-from imecd_lite.train import STATE_FILE, History, replay, train, train_epoch
+from imecd_lite.train import STATE_FILE, History, make_optimizer, replay, train, train_epoch, training_step
 
 EPOCHS = 3
 CONFIG = TrainConfig(epochs=EPOCHS, batch_size=16, max_prefixes_per_user=2, patience=EPOCHS, learning_rate=0.01)
@@ -362,6 +364,21 @@ def test_reported_loss_is_the_mean_over_examples_and_not_over_batches():
     expected = sum(size * size for size in sizes) / sum(sizes)
     assert row["loss"] == row["size"] == pytest.approx(expected)
     assert row["square"] == pytest.approx(sum(size**3 for size in sizes) / sum(sizes))
+
+
+@pytest.mark.parametrize("steps", [0, 10_000], ids=["before groups", "with groups"])
+def test_the_host_never_waits_for_the_device_within_a_step(steps):
+    """Fake tensors have no values: whatever asks for one, or for a size that hangs on one, is an error."""
+    model, batch = tiny.tiny_model(**tiny.DEFAULTS), next(train_batches(tiny.tiny_dataset(), 8, 0, 1, None))
+    fake = FakeTensorMode()
+    with FakeCopyMode(fake):
+        model, batch = copy.deepcopy(model), copy.deepcopy(batch)
+    model.groups.steps = steps
+    with fake:
+        output = training_step(model, make_optimizer(model, TrainConfig()), batch, torch.Generator())
+        assert model.groups.steps == steps + 1
+        with pytest.raises(DataDependentOutputException):
+            output.total.item()
 
 
 def test_a_loss_that_is_no_number_ends_training_with_advice_and_spoils_nothing(tmp_path):

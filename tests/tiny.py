@@ -69,6 +69,7 @@ def tiny_model(seed: int = 0, **changes: object) -> IMECD:
         if model.groups is not None:
             torch.nn.init.normal_(model.groups.centres)
             model.groups.age += GROUPING_STEPS + 1
+            model.groups.recall()
     model.item_embedding.weight.data[0] = 0
     return model
 

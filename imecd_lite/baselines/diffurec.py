@@ -118,7 +118,7 @@ class DiffuRec(SequentialRecommender):
         table, size = self.item_embeddings(), (len(batch.pos_items), self.config.max_length, self.config.hidden_size)
         x_t, timesteps = self.corrupt(batch.pos_items, table, generator)
         noise = torch.randn(size, generator=generator, device=table.device)  # (B, M, D)
-        chunks, predicted = length_chunks(batch.item_seq), []
+        chunks, predicted = length_chunks(batch.item_seq, batch.lengths), []
         for rows, item_seq in chunks:
             weights = self.weights(noise[rows, -item_seq.shape[1] :]).to(table.dtype)
             sequence = self.read(item_seq, table)

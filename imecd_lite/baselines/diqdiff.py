@@ -84,7 +84,7 @@ class DiQDiff(DiffuRec):
         table = self.item_embeddings()
         x_t, timesteps = self.corrupt(batch.pos_items, table, generator)
         noise = gumbel((len(batch.pos_items), self.config.codebook_size), generator, table.device)  # (B, Z)
-        chunks, predicted, chosen = length_chunks(batch.item_seq), [], []
+        chunks, predicted, chosen = length_chunks(batch.item_seq, batch.lengths), [], []
         for rows, item_seq in chunks:
             sequence = self.read(item_seq, table)
             mixed, indices, _ = self.codebook(sequence, noise[rows])
