@@ -264,15 +264,18 @@ def run_encode(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
+    from imecd_lite.processes import join, num_processes
     from imecd_lite.runs import measure_run, train_run
 
     model_config, train_config = pick_configs(options)
-    output, device = options.output, pick_device(options.device)
+    output, device = options.output, join() or pick_device(options.device)
     dataset, features = open_data(options, device, model_config.max_length)
     print(describe_data(dataset))
 
     def announce(model) -> None:
         print(f"{options.model} with {sum(p.numel() for p in model.parameters()):,} parameters on {device}.")
+        if num_processes() > 1:
+            print(f"{num_processes()} processes are sharing each batch of {train_config.batch_size}.")
 
     run = (options.model, model_config, train_config, dataset, features, output, device, options.resume)
     history = train_run(*run, on_model=announce, on_epoch=print_epoch)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from imecd_lite.processes import share_codes, total
+
 
 class CodebookOutput(NamedTuple):
     """A batch of sequences after quantisation."""
@@ -102,6 +104,8 @@ class SequenceCodebook(nn.Module):
     def em_update(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Eq. 10: move each chosen code to the mean of the sequences that chose it; call it after ``backward``.
 
+        Processes that share a batch count together; what starts afresh does so from the first one's sequences.
+
         Args:
             chunks: the batch as pairs of sequences (B, L, D) and indices (B,), L differing from pair to pair.
                 Padding counts as zeros. A code that nobody chose keeps its value, until its lifetime is over.
@@ -110,12 +114,14 @@ class SequenceCodebook(nn.Module):
         for sequence, indices in chunks:
             sums[:, -sequence.shape[1] :].index_add_(0, indices, sequence)
             counts += F.one_hot(indices, self.codebook_size).sum(dim=0)
+        sums, counts = total(sums), total(counts)
         means = sums / counts.clamp(min=1)[:, None, None]
         moved = self.code_decay * self.codes + (1 - self.code_decay) * means
         self.codes.copy_(torch.where(counts[:, None, None] > 0, moved, self.codes))
         if self.code_lifetime:
             self.idle.copy_(torch.where(counts > 0, 0, self.idle + 1))
             self.revive(chunks)
+            share_codes(self.codes)
 
     def revive(self, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Put codes whose lifetime is over on sequences of the batch, evenly spaced among all lengths."""

@@ -52,6 +52,10 @@ class Batch:
     timestamps: torch.Tensor  # (B, L) float64, when each item was bought; 0 at the padding
     lengths: np.ndarray | None = None  # (B,) of the histories, where the host knows them
 
+    def __getitem__(self, rows: slice) -> Batch:
+        """Some rows of the batch."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items() if value is not None})
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device; the host, which does not wait for it, keeps ``lengths``."""
         tensors = {name: value for name, value in vars(self).items() if name != "lengths"}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from imecd_lite.dataset import Batch, Dataset, Split, eval_batches
 from imecd_lite.errors import InputError
 from imecd_lite.files import write_atomically
 from imecd_lite.model import MAX_LOGITS, Recommender
+from imecd_lite.processes import num_processes, process_index, total
 
 BATCH_SIZE = 512
 
@@ -38,11 +40,11 @@ def target_ranks(
         mask_seen: leave out the items of a user's history; never the true item.
         seed: of the reverse diffusion. A user's scores depend on it and on the user, not on the batch.
     """
-    ranks = np.zeros(len(split.users), dtype=np.int64)
+    ranks = torch.zeros(len(split.users), dtype=torch.int64, device=device_of(model))
     for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed, progress):
         target = scores.gather(1, batch.pos_items[:, None])  # (B, 1)
-        ranks[batch.users.cpu()] = (scores >= target).sum(dim=1).cpu()
-    return ranks
+        ranks[batch.users] = (scores >= target).sum(dim=1)
+    return total(ranks).numpy(force=True)
 
 
 def top_items(
@@ -55,10 +57,15 @@ def top_items(
     seed: int = 0,
 ) -> np.ndarray:
     """The items recommended to each user, best first, (U, K)."""
-    top = np.zeros((len(split.users), k), dtype=np.int64)
+    top = torch.zeros(len(split.users), k, dtype=torch.int64, device=device_of(model))
     for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed):
-        top[batch.users.cpu()] = scores.topk(k).indices.cpu()
-    return top
+        top[batch.users] = scores.topk(k).indices
+    return total(top).numpy(force=True)
+
+
+def device_of(model: Recommender) -> torch.device:
+    """Where the model is."""
+    return next(iter(model.state_dict().values())).device
 
 
 @torch.inference_mode()
@@ -71,14 +78,14 @@ def score_batches(
     seed: int,
     progress: bool = False,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Batches of a split with the model's scores (B, I + 1), the model in eval mode."""
-    training, device = model.training, next(iter(model.state_dict().values())).device
+    """Batches of a split with the model's scores (B, I + 1), the model in eval mode, one process's share."""
+    training, device = model.training, device_of(model)
     batch_size = min(batch_size, max(MAX_LOGITS // dataset.num_items, 1))
     model.eval()
     try:
-        total = -(-len(split.users) // batch_size)
-        batches, tables = eval_batches(dataset, split, batch_size), model.item_embeddings()
-        for batch in tqdm(batches, desc="scoring", unit="batch", total=total, leave=False, disable=not progress):
+        batches = itertools.islice(eval_batches(dataset, split, batch_size), process_index(), None, num_processes())
+        count, tables = -(-len(split.users) // (batch_size * num_processes())), model.item_embeddings()
+        for batch in tqdm(batches, desc="scoring", unit="batch", total=count, leave=False, disable=not progress):
             batch = batch.to(device)
             scores = model.predict(batch, seed, tables)
             if scores.shape != (len(batch.users), dataset.num_items + 1):

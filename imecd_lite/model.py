@@ -17,6 +17,7 @@ from imecd_lite.config import IMECDConfig
 from imecd_lite.dataset import Batch, Dataset, length_chunks, rejoin
 from imecd_lite.diffusion import Denoiser, NoiseSchedule, Predict, TokenDenoiser, Trajectory, sample, user_noise
 from imecd_lite.experts import ExpertsOutput, IDGatedExperts, ItemGroups
+from imecd_lite.processes import gather, own_rows
 
 MAX_LOGITS = 2**25
 """That are held at a time, 128 MB of them."""
@@ -201,26 +202,28 @@ class IMECD(Recommender):
         """Eq. 22 for a batch of prefixes and their next items.
 
         The forward pass runs over chunks of similar length; losses and codebooks see the joined batch, so the
-        chunks change nothing but the time it takes.
+        chunks change nothing but the time it takes. Where processes share the batch, each draws for all of it, passes
+        its rows, and gives the loss of those; the mean of the processes' gradients is the whole batch's.
         """
         config, tables, size, device = self.config, self.item_embeddings(), len(batch.pos_items), batch.pos_items.device
+        distinct, rows = distinct_pairs(batch.item_seq, batch.users), own_rows(size)  # (B, B)
+        batch = batch[rows]
         chunks = self.chunks(batch.item_seq, batch.lengths)
-        distinct = distinct_pairs(batch.item_seq, batch.users)  # (B, B)
         total, parts, chosen = torch.zeros((), device=device), {}, {}
         for m, name in enumerate(self.modalities):
             table = tables[name]
             x_0 = F.embedding(batch.pos_items, table)  # (B, D)
             timesteps = torch.randint(
                 1, self.schedule.num_train_timesteps + 1, (size,), generator=generator, device=device
-            )
-            noise = torch.randn(x_0.shape, generator=generator, device=device)
-            gumbel_noise = gumbel((size, config.codebook_size), generator, device)  # (B, Z)
+            )[rows]
+            noise = torch.randn(size, config.hidden_size, generator=generator, device=device)[rows]
+            gumbel_noise = gumbel((size, config.codebook_size), generator, device)[rows]  # (B, Z)
             predict, quantised = self.condition(name, chunks, table, gumbel_noise)
             start, passes = x_0, []
             if config.own_noise:
-                x_T = torch.randn(x_0.shape, generator=generator, device=device)
+                x_T = torch.randn(size, config.hidden_size, generator=generator, device=device)[rows]
                 passes.append(predict(x_T, torch.full_like(timesteps, self.schedule.num_train_timesteps)))
-                own = torch.rand(size, 1, generator=generator, device=device) < config.own_noise
+                own = torch.rand(size, 1, generator=generator, device=device)[rows] < config.own_noise
                 start = torch.where(own, passes[0].detach(), x_0)
             x_t = self.schedule.add_noise(start, noise, timesteps)
             pred_original = predict(x_t, timesteps)  # (B, D), x-hat_0
@@ -231,7 +234,7 @@ class IMECD(Recommender):
             }
             total = total + losses["cross_entropy"] + losses["reconstruction"]
             if config.use_contrastive:
-                losses["contrastive"] = contrastive_loss(pred_original, distinct)
+                losses["contrastive"] = contrastive_loss(gather(pred_original), distinct)
                 total = total + config.lambda_c * losses["contrastive"]
             chosen[name] = [(sequence, output.indices) for sequence, output in quantised]
             if quantised and config.lambda_match:

@@ -20,6 +20,7 @@ from imecd_lite.errors import InputError
 from imecd_lite.evaluate import measure, save_ranks, target_ranks
 from imecd_lite.files import write_json, write_rows
 from imecd_lite.model import Recommender
+from imecd_lite.processes import is_main, wait
 from imecd_lite.train import STATE_FILE, History, train
 
 SPACE = {
@@ -65,16 +66,19 @@ def train_run(
     Raises:
         InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise.
     """
-    if not resume and any((output / file).exists() for file in ("config.json", STATE_FILE)):
+    if is_main() and not resume and any((output / file).exists() for file in ("config.json", STATE_FILE)):
         raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
     model = new_model(name, model_config, dataset, features, train_config.seed).to(device)
     if on_model:
         on_model(model)
     info = describe(name, model, train_config, dataset, features)
-    if (output / "config.json").exists():
-        refuse_other(output, read_description(output), info)
-    write_json(output / "config.json", info)
-    return train(model, dataset, train_config, output, resume, progress=True, on_epoch=on_epoch)
+    if is_main():
+        if (output / "config.json").exists():
+            refuse_other(output, read_description(output), info)
+        write_json(output / "config.json", info)
+    history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
+    wait()  # for the first process's files
+    return history
 
 
 def measure_run(
@@ -89,15 +93,17 @@ def measure_run(
     model, results = load_checkpoint(output, dataset, features).to(device), {}
     for split in ("valid", "test"):
         examples = dataset.split(split)
-        ranks = target_ranks(model, dataset, examples, progress=True)
-        save_ranks(output / f"ranks_{split}.csv", dataset, examples, ranks)
+        ranks = target_ranks(model, dataset, examples, progress=is_main())
+        if is_main():
+            save_ranks(output / f"ranks_{split}.csv", dataset, examples, ranks)
         results[split] = measure(ranks)
     results |= {
         "best_epoch": history.best_epoch,
         "seconds": round(sum(row["seconds"] for row in history.rows), 1),
         "num_parameters": sum(p.numel() for p in model.parameters()),
     }
-    write_json(output / "metrics.json", results)
+    if is_main():
+        write_json(output / "metrics.json", results)
     return results
 
 

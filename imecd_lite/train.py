@@ -19,9 +19,10 @@ from imecd_lite.config import TrainConfig
 from imecd_lite.dataset import Batch, Dataset, train_batches
 from imecd_lite.diagnostics import perplexity
 from imecd_lite.errors import InputError
-from imecd_lite.evaluate import metrics, target_ranks
+from imecd_lite.evaluate import device_of, metrics, target_ranks
 from imecd_lite.files import read_tensors, write_rows, write_tensors
 from imecd_lite.model import LossOutput, Recommender
+from imecd_lite.processes import gather, is_main, mean_gradients, num_processes, process_index, total
 
 STATE_FILE = "training_state.safetensors"
 
@@ -80,7 +81,7 @@ def train(
         history, best = load_state(state_file, model, optimizer, config, dataset)
     else:
         model.fit_statistics(dataset)
-    split, device = dataset.split("valid"), next(iter(model.state_dict().values())).device
+    split, device = dataset.split("valid"), device_of(model)
     while not finished(history, config, learns):
         start, epoch = time.perf_counter(), len(history.rows) + 1
         row = {"epoch": epoch}
@@ -93,7 +94,7 @@ def train(
         improved = history.best_epoch == epoch
         if improved:
             best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        if output:
+        if output and is_main():
             if improved:
                 save_weights(output, best, config.checkpoint_dtype)
             write_rows(output / "history.csv", history.rows)
@@ -124,6 +125,7 @@ def training_step(
     output = model.loss(batch, generator)
     optimizer.zero_grad(set_to_none=True)
     output.total.backward()
+    mean_gradients(model)
     optimizer.step()
     model.after_step(output)
     return output
@@ -149,12 +151,14 @@ def train_epoch(
     sums, count = defaultdict(float), 0  # sums stay on the device until the epoch is over
     choices = defaultdict(list)  # by modality: the code of each example
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout draws from the global generator
+        torch.manual_seed(seed + process_index())  # dropout draws from the global generator
         model.on_epoch_start(generator)
         batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
         for batch in tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not progress):
-            output = training_step(model, optimizer, batch.to(device), generator)
-            size = len(batch.pos_items)
+            size = len(batch.pos_items) // num_processes() * num_processes()  # what can't be shared out is left out
+            if not size:
+                continue
+            output = training_step(model, optimizer, batch[:size].to(device), generator)
             count += size
             for name, value in {"loss": output.total.detach(), **output.terms}.items():
                 sums[name] += value.double() * size
@@ -162,13 +166,13 @@ def train_epoch(
                 choices[name] += [indices for _, indices in chunks]
             if on_step:
                 on_step(output)
-    means = {name: total.item() / count for name, total in sums.items()}
+    means = {name: total(value).item() / count / num_processes() for name, value in sums.items()}
     if not math.isfinite(means["loss"]):
         raise InputError(f"The loss is {means['loss']} in epoch {epoch}; try a lower learning_rate.")
     for name, chunks in choices.items():
         if not chunks:
             continue
-        indices = torch.cat(chunks).cpu().numpy()
+        indices = gather(torch.cat(chunks)).numpy(force=True)
         means[f"{name}/code_perplexity"] = perplexity(indices)
         means[f"{name}/codes_used"] = len(set(indices.tolist()))
     return means
