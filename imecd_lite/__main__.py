@@ -121,6 +121,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     tune.add_argument("--output", type=Path, required=True, help="folder for the trials; one that holds some goes on")
     tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
     benchmark.add_argument("--runs", type=int, default=3, help="of which each figure is the median")
+    benchmark.add_argument(
+        "--made-up",
+        type=int,
+        nargs=3,
+        metavar=("USERS", "ITEMS", "LENGTH"),
+        help="random data of this size instead of --data, without the naive variant",
+    )
     benchmark.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     for subparser in (train, tune, benchmark):
         subparser.add_argument(
@@ -367,14 +374,15 @@ def run_diagnose(options: argparse.Namespace) -> None:
 
 def run_benchmark(options: argparse.Namespace) -> None:
     """Measure speed and memory."""
-    from imecd_lite.benchmark import benchmark
+    from imecd_lite.benchmark import benchmark, made_up
 
     if options.runs < 1:
         raise InputError(f"runs is {options.runs}; it must be a whole number of at least 1.")
     model_config, train_config = pick_configs(options)
     device = pick_device(options.device)
-    dataset, features = open_data(options, device, model_config.max_length)
-    report = benchmark(options.model, model_config, train_config, dataset, features, device, options.runs)
+    data = made_up(*options.made_up) if options.made_up else open_data(options, device, model_config.max_length)
+    run = (options.model, model_config, train_config, *data, device, options.runs)
+    report = benchmark(*run, naive=not options.made_up)
     if options.json:
         print(json.dumps(report))
     else:

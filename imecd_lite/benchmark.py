@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Batch, Dataset, some_users, train_batches
 from imecd_lite.diffusion import Predict
 from imecd_lite.encoders import Features
+from imecd_lite.errors import InputError
 from imecd_lite.evaluate import top_items
 from imecd_lite.model import IMECD, Recommender
 from imecd_lite.recommend import recommend
@@ -49,6 +51,27 @@ class NaiveIMECD(IMECD):
     def given(self, modality: str, sequence: torch.Tensor, attention_mask: torch.Tensor) -> Predict:
         """As ``IMECD.given``, remembering nothing from call to call."""
         return lambda x_t, timesteps: self.denoisers[modality](x_t, timesteps, sequence, attention_mask)
+
+
+def made_up(num_users: int, num_items: int, length: int, feature_size: int = 768) -> tuple[Dataset, Features]:
+    """Data of any size to measure on: random histories of ``length`` items, and random features of every item.
+
+    Raises:
+        InputError: a number is too small to train on.
+    """
+    if min(num_users, num_items) < 1 or length < 3:
+        raise InputError(f"{num_users} users, {num_items} items, {length} each: it takes 1, 1 and 3 at least.")
+    generator = np.random.default_rng(0)
+    dataset = Dataset(
+        path=Path("made-up"),
+        user_ids=[str(user) for user in range(num_users)],
+        item_ids=[str(item) for item in range(num_items)],
+        sequences=list(generator.integers(1, num_items, (num_users, length), endpoint=True)),
+        timestamps=list(np.tile(np.arange(length, dtype=np.float64), (num_users, 1))),
+        items=None,
+    )
+    text, image = (torch.from_numpy(generator.random((num_items, feature_size), np.float32)) for _ in range(2))
+    return dataset, Features(text, image, "made-up")
 
 
 def count_flops(run: Callable[[], object]) -> int:
@@ -109,11 +132,13 @@ def benchmark(
     features: Features | None,
     device: str = "cpu",
     runs: int = 3,
+    naive: bool = True,
 ) -> dict[str, float]:
     """Measure an untrained model; what it has learnt would change nothing.
 
     Args:
         name: the model; only IMECD has a naive variant.
+        naive: whether to measure that one, too.
         runs: each figure is the median of so many, after one that is not counted.
 
     Returns:
@@ -135,11 +160,11 @@ def benchmark(
         run()
     peak, model = peak_memory(device), model.eval()
     first = [seconds_of(lambda: recommend(model, dataset, dataset.user_ids[0]), device) for _ in range(runs + 1)][1:]
-    if isinstance(model, IMECD):
+    if naive := naive and isinstance(model, IMECD):
         inputs = (features.text, features.image) if features else ()
-        naive = NaiveIMECD(model.config, dataset.num_items, *inputs)
-        naive.to(device).load_state_dict(model.state_dict())
-        tasks |= {f"naive {task}": run for task, run in tasks_of(naive, train_config, batches, few).items()}
+        twin = NaiveIMECD(model.config, dataset.num_items, *inputs)
+        twin.to(device).load_state_dict(model.state_dict())
+        tasks |= {f"naive {task}": run for task, run in tasks_of(twin, train_config, batches, few).items()}
     square = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)
     tasks["matmul"] = lambda: square @ square
     flops = {task: count_flops(run) for task, run in tasks.items()}  # and a warm-up
@@ -159,7 +184,7 @@ def benchmark(
         "matmul_flops_per_s": rate,
         "matmul_fraction": flops["train"] / median(itemgetter("train")) / rate,
     }
-    for task in ("train", "recommend") if isinstance(model, IMECD) else ():
+    for task in ("train", "recommend") if naive else ():
         report[f"{task}_speedup"] = median(lambda took, task=task: took[f"naive {task}"] / took[task])
         report[f"{task}_speedup_bound"] = flops[f"naive {task}"] / flops[task]
     return report

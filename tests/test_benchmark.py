@@ -4,14 +4,16 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from test_model import chunk_example
 
 from imecd_lite import benchmark as module
-from imecd_lite.benchmark import NaiveIMECD, benchmark, count_flops, peak_memory
+from imecd_lite.benchmark import NaiveIMECD, benchmark, count_flops, made_up, peak_memory
 from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.errors import InputError
 from imecd_lite.model import IMECD
 
 
@@ -93,6 +95,21 @@ def test_the_model_has_all_figures(small):
     assert all(math.isfinite(value) and value > 0 for value in report.values())
     assert report["recommend_speedup_bound"] > report["train_speedup_bound"] > 1
     assert 0 < report["matmul_fraction"] < 1
+
+
+def test_made_up_data_have_the_size_asked_for_and_train(small):
+    dataset, features = made_up(40, 30, 9, feature_size=5)
+    assert (dataset.num_users, dataset.num_items, set(map(len, dataset.sequences))) == (40, 30, {9})
+    items = np.concatenate(dataset.sequences)
+    assert items.min() == 1 and items.max() == 30 and features.text.shape == features.image.shape == (30, 5)
+    report = benchmark("imecd", small, TrainConfig(), dataset, features, runs=1, naive=False)
+    assert report["train_sequences_per_s"] > 0 and not any("speedup" in name for name in report)
+
+
+@pytest.mark.parametrize("size", [(0, 5, 5), (5, 0, 5), (5, 5, 2)])
+def test_data_too_small_to_train_on_are_refused(size):
+    with pytest.raises(InputError, match=f"{size[0]} users, {size[1]} items, {size[2]} each"):
+        made_up(*size)
 
 
 def test_another_model_has_no_naive_variant(small):
