@@ -255,5 +255,6 @@ def test_terms_pull_where_they_reach_and_their_weighted_sum_is_the_whole_gradien
 def test_without_groups_the_gates_have_nothing_to_name():
     model = tiny.tiny_model(**tiny.DEFAULTS)
     model.groups.age.zero_()
+    model.groups.recall()
     table = diagnostics.term_gradients(model, tiny.tiny_batch())
     assert (table.loc["gate"] == 0).all() and (table.loc["cross_entropy"] > 0).all()

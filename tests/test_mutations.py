@@ -418,7 +418,7 @@ MUTANTS = [
         test_model.test_gradients_are_the_slopes_of_the_oracles_loss,
         [
             ("Eq. 14: x_0 detached", "if config.detach_target else x_0", ""),
-            ("Eq. 15: detached", "contrastive_loss(pred_original,", "contrastive_loss(pred_original.detach(),"),
+            ("Eq. 15: detached", "gather(pred_original)", "gather(pred_original.detach())"),
         ],
     ),
     (
@@ -749,7 +749,7 @@ MUTANTS = [
         train.train_epoch,
         runs_repeat,
         [
-            ("dropout from the clock", "torch.manual_seed(seed)", "torch.seed()"),
+            ("dropout from the clock", "torch.manual_seed(seed + process_index())", "torch.seed()"),
             ("noise from the clock", "manual_seed(seed)\n    sums", "manual_seed(torch.seed())\n    sums"),
         ],
     ),
