@@ -89,8 +89,7 @@ def prepare_csv(
     sales["reason"] = first_reason(unfit(sales, "user_id") | unfit(sales, "item_id") | no_time)
     times = read_times(interactions, kept(sales))
     if items:
-        of_items = columns | {"item_id": columns.get("items_item_id") or columns.get("item_id", "item_id")}
-        goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items)
+        goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items(columns))
         refuse_strangers(interactions, kept(sales), items, goods)
         goods = judge_goods(goods, items.parent, images, progress)
         if kept(goods).empty:
@@ -159,6 +158,11 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from None
     frame = table.to_pandas()
     return frame.set_index(pd.RangeIndex(1, len(frame) + 1))
+
+
+def of_items(columns: dict[str, str]) -> dict[str, str]:
+    """``columns`` for the file of items, which may call the item's id otherwise."""
+    return columns | {"item_id": columns.get("items_item_id") or columns.get("item_id", "item_id")}
 
 
 def refuse_swapped(
