@@ -25,7 +25,7 @@ class Walk(NamedTuple):
     predicted_ranks: np.ndarray  # (S,) were x-hat_0 the end
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def walk(
     model: IMECD,
     dataset: Dataset,
