@@ -23,7 +23,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-test: lint  ## lint, unit tests, notebooks and a browser: at most 20 minutes on two cores
+test: lint  ## lint, unit tests, notebooks and a browser: about half an hour on two cores
 	@$(PYTEST) -m "not slow"
 
 test-all: lint  ## test and all that is slow: at most 60 minutes

@@ -136,5 +136,5 @@ def test_the_next_number_is_learnt(name):
     sequences = [(np.arange(start, start + 9) % tiny.NUM_ITEMS) + 1 for start in range(tiny.NUM_ITEMS)]
     dataset = tiny.tiny_dataset(sequences)
     model = build(name, dataset, **SMALL)
-    train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.003, patience=60))
+    train(model, dataset, TrainConfig(epochs=60, batch_size=16, learning_rate=0.003, patience=20))
     assert hit(target_ranks(model, dataset, dataset.split("test")), 1).mean() > 0.95

@@ -27,6 +27,14 @@ BIG = bytes(range(256)) * 4000  # a megabyte
 
 
 @pytest.fixture
+def interrupts():
+    """Ctrl-C interrupts, even where the tests were started in the background and are to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def server():
     with Web({"/big": BIG}) as server:
         yield server
@@ -290,7 +298,7 @@ def test_pictures_come_where_an_event_loop_is_running_as_in_a_notebook(server, t
     assert pictures.keys() == set(names) and not reasons
 
 
-def test_an_interrupt_in_a_notebook_ends_the_fetch_at_once(server, tmp_path):
+def test_an_interrupt_in_a_notebook_ends_the_fetch_at_once(server, tmp_path, interrupts):
     names, main = gallery(server, 5), threading.main_thread().ident
     server.always |= {f"/p{number}.jpg": web.hang for number in range(1, 5)}
 
@@ -346,7 +354,7 @@ def control_c() -> None:
 
 
 @pytest.mark.parametrize(("strike", "error"), [(control_c, KeyboardInterrupt), (full_disk, OSError)])
-def test_an_interrupt_keeps_what_came(server, tmp_path, monkeypatch, strike, error):
+def test_an_interrupt_keeps_what_came(server, tmp_path, monkeypatch, interrupts, strike, error):
     names, written = gallery(server, 10), fetch.write_atomically
 
     def write(path, content):
