@@ -62,8 +62,8 @@ NETWORK = torch.nn.Sequential(*(torch.nn.Linear(*shape) for _ in range(12) for s
 def cost_of(moves: Iterable[tuple[ipywidgets.Widget, object]], *pages: ipywidgets.HTML) -> tuple[float, int]:
     """What moves, each a control and its new value, cost: median seconds of one thread, most characters in ``pages``.
 
-    A machine on which ``NETWORK`` takes longer than a millisecond and a half may take longer in proportion: its memory
-    is slow, or others use it.
+    A machine on which ``NETWORK`` takes longer than a millisecond and a half may take longer in proportion, at most
+    twice as long: its memory is slow, or others use it.
     """
     seconds, sizes, threads = [], [0], torch.get_num_threads()
     torch.set_num_threads(1)  # process time counts every thread
@@ -79,7 +79,7 @@ def cost_of(moves: Iterable[tuple[ipywidgets.Widget, object]], *pages: ipywidget
         pace = (time.process_time() - start) / 100
     finally:
         torch.set_num_threads(threads)
-    return float(np.median(seconds)) / max(pace / 0.0015, 1), max(sizes)
+    return float(np.median(seconds)) / min(max(pace / 0.0015, 1), 2), max(sizes)
 
 
 TRUTH = pd.DataFrame(
