@@ -51,6 +51,7 @@ class NoiseSchedule(nn.Module):
         alphas_cumprod = (1 - make_betas(beta_schedule, num_train_timesteps)).cumprod(dim=0)
         alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod])  # abar_0 = 1
         self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)  # (T + 1,)
+        self.abar = alphas_cumprod.tolist()  # the same on the host, where a step of Eq. 18 reads two of them
 
     @property
     def num_train_timesteps(self) -> int:
@@ -70,12 +71,13 @@ class NoiseSchedule(nn.Module):
         With prev_t = t - 1 this is the paper's step; a smaller prev_t is the same posterior over a longer stride,
         alpha_t being abar_t / abar_{prev_t}. Into prev_t = 0 no noise is added: sigma is zero there.
         """
-        abar, abar_prev = self.alphas_cumprod[t], self.alphas_cumprod[prev_t]
+        abar, abar_prev = self.abar[t], self.abar[prev_t]
         alpha = abar / abar_prev
         beta = 1 - alpha
-        mean = (abar_prev.sqrt() * beta * pred_original + alpha.sqrt() * (1 - abar_prev) * sample) / (1 - abar)
-        sigma = ((1 - abar_prev) / (1 - abar) * beta).sqrt()
-        return mean + sigma * noise
+        of_original = math.sqrt(abar_prev) * beta / (1 - abar)
+        of_sample = math.sqrt(alpha) * (1 - abar_prev) / (1 - abar)
+        sigma = math.sqrt((1 - abar_prev) / (1 - abar) * beta)
+        return of_original * pred_original + of_sample * sample + sigma * noise
 
     def inference_timesteps(self, num_inference_steps: int) -> list[int]:
         """The t of each reverse step, evenly spaced from T down, followed by 0: S + 1 numbers."""
@@ -103,6 +105,7 @@ class Denoiser(nn.Module):
     Args:
         hidden_size: D.
         max_length: the longest sequence.
+        num_train_timesteps: T.
         num_hidden_layers, num_attention_heads, dropout: of the Transformer.
         noise_scale: how loudly x_t and t speak.
     """
@@ -111,6 +114,7 @@ class Denoiser(nn.Module):
         self,
         hidden_size: int,
         max_length: int,
+        num_train_timesteps: int,
         num_hidden_layers: int,
         num_attention_heads: int,
         dropout: float,
@@ -118,6 +122,8 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.noise_scale = noise_scale
+        sinusoids = timestep_embedding(torch.arange(num_train_timesteps + 1), hidden_size)
+        self.register_buffer("sinusoids", sinusoids, persistent=False)  # (T + 1, D)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, hidden_size))
         self.time_mlp = nn.Sequential(
             nn.Linear(hidden_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
@@ -140,7 +146,7 @@ class Denoiser(nn.Module):
             sequence: (B, L, D), s-tilde of Eq. 9.
             attention_mask: (B, L) bool, True at real items.
         """
-        time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]).to(sequence.dtype))  # (B, D)
+        time = self.time_mlp(self.sinusoids[timesteps].to(sequence.dtype))  # (B, D)
         hidden = sequence + self.positions[-sequence.shape[1] :] + self.noise_scale * (x_t + time)[:, None]
         hidden = self.dropout(self.input_norm(hidden))  # (B, L, D)
         for block in self.blocks[:-1]:
@@ -159,13 +165,21 @@ class TokenDenoiser(Denoiser):
     sequence is transformed once; a reverse step costs one token.
 
     Args:
-        hidden_size, max_length, num_hidden_layers, num_attention_heads, dropout: as for ``Denoiser``.
+        hidden_size, max_length, num_train_timesteps: as for ``Denoiser``.
+        num_hidden_layers, num_attention_heads, dropout: as for ``Denoiser``.
     """
 
     def __init__(
-        self, hidden_size: int, max_length: int, num_hidden_layers: int, num_attention_heads: int, dropout: float
+        self,
+        hidden_size: int,
+        max_length: int,
+        num_train_timesteps: int,
+        num_hidden_layers: int,
+        num_attention_heads: int,
+        dropout: float,
     ) -> None:
-        super().__init__(hidden_size, max_length, num_hidden_layers, num_attention_heads, dropout, noise_scale=1.0)
+        sizes = hidden_size, max_length, num_train_timesteps, num_hidden_layers, num_attention_heads
+        super().__init__(*sizes, dropout, noise_scale=1.0)
         self.x_in = nn.Linear(hidden_size, hidden_size)
 
     def forward(
@@ -182,12 +196,13 @@ class TokenDenoiser(Denoiser):
             keys_values.append(block.keys_values(hidden))
             if number < len(self.blocks):
                 hidden = block.attend(hidden, *keys_values[-1], attention_mask)
+        times = self.time_mlp(self.sinusoids.to(last.dtype))  # (T + 1, D)
 
         def predict(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            time = self.time_mlp(timestep_embedding(timesteps, x_t.shape[-1]).to(last.dtype))  # (B, D)
-            token = last + (self.x_in(x_t.to(last.dtype)) + time)[:, None]  # (B, 1, D)
+            told = self.x_in(x_t.to(last.dtype)) + nn.functional.embedding(timesteps, times)  # (B, D)
+            token = last + told[:, None]  # (B, 1, D)
             for block, (key, value) in zip(self.blocks, keys_values, strict=True):
-                token = block.attend(token, key, value, attention_mask, own=block.keys_values(token))
+                token = block.attend(token, key, value, attention_mask, sees_itself=True)
             return self.output_norm(token[:, 0])
 
         return predict

@@ -149,11 +149,12 @@ class IMECD(Recommender):
                     config.code_decay,
                     config.code_lifetime,
                 )
-            shape = (config.hidden_size, config.max_length, config.num_layers[name], config.num_attention_heads)
+            sizes = config.hidden_size, config.max_length, config.num_train_timesteps
+            transformer = config.num_layers[name], config.num_attention_heads, config.dropout
             if config.denoiser == "token":
-                self.denoisers[name] = TokenDenoiser(*shape, config.dropout)
+                self.denoisers[name] = TokenDenoiser(*sizes, *transformer)
             else:
-                self.denoisers[name] = Denoiser(*shape, config.dropout, config.noise_scale)
+                self.denoisers[name] = Denoiser(*sizes, *transformer, config.noise_scale)
         self.schedule = NoiseSchedule(config.beta_schedule, config.num_train_timesteps)
         self.embedding_dropout = nn.Dropout(config.dropout)
         self.repeat_bias = nn.Parameter(torch.zeros(len(config.modalities))) if config.repeat_bias else None

@@ -46,7 +46,11 @@ class TransformerBlock(nn.Module):
 
     def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What ``hidden`` (B, L, D) offers to those who attend to it: keys and values, (B, L, A, D/A) each."""
-        key, value = self.key_value(self.attention_norm(hidden)).chunk(2, dim=-1)
+        return self.offer(self.attention_norm(hidden))
+
+    def offer(self, offering: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values as ``keys_values``, of what the norm, where there is one, has been through, (B, L, D)."""
+        key, value = self.key_value(offering).chunk(2, dim=-1)
         return self.split_heads(key), self.split_heads(value)
 
     def attend(
@@ -55,14 +59,14 @@ class TransformerBlock(nn.Module):
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor,
-        own: tuple[torch.Tensor, torch.Tensor] | None = None,
+        sees_itself: bool = False,
     ) -> torch.Tensor:
         """Transform ``hidden`` (B, Q, D), which attends to keys and values (B, L, A, D/A), as the mask says.
 
         Args:
-            own: the ``keys_values`` of ``hidden``, when it is one position (B, 1, D) that is to see itself as well.
+            sees_itself: ``hidden`` is one position, (B, 1, D), that attends to itself as well.
         """
-        attended = self.look_up(self.attention_norm(hidden), key, value, attention_mask, own)
+        attended = self.look_up(self.attention_norm(hidden), key, value, attention_mask, sees_itself)
         hidden = hidden + self.dropout(attended)
         return hidden + self.dropout(self.feed_forward(hidden))
 
@@ -72,12 +76,12 @@ class TransformerBlock(nn.Module):
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor,
-        own: tuple[torch.Tensor, torch.Tensor] | None = None,
+        sees_itself: bool = False,
     ) -> torch.Tensor:
         """The attention alone: what ``asking`` (B, Q, D) finds among keys and values (B, L, A, D/A), (B, Q, D)."""
         query, dropout = self.split_heads(self.query(asking)), self.dropout.p if self.training else 0.0
-        if own is not None:
-            attended = attend_alone(query, key, value, *own, attention_mask, dropout)
+        if sees_itself:
+            attended = attend_alone(query, key, value, *self.offer(asking), attention_mask, dropout)
         else:
             heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, A, Q or L, D/A)
             mask = attention_mask.reshape(len(key), 1, -1, key.shape[1])  # (B, 1, 1 or Q, L)
@@ -125,8 +129,7 @@ class PostNormBlock(TransformerBlock):
 
     def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``TransformerBlock.keys_values``, of ``hidden`` as it is."""
-        key, value = self.key_value(hidden).chunk(2, dim=-1)
-        return self.split_heads(key), self.split_heads(value)
+        return self.offer(hidden)
 
     def attend(
         self,
@@ -134,8 +137,10 @@ class PostNormBlock(TransformerBlock):
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor,
-        own: tuple[torch.Tensor, torch.Tensor] | None = None,
+        sees_itself: bool = False,
     ) -> torch.Tensor:
         """As ``TransformerBlock.attend``."""
-        hidden = self.attention_norm(hidden + self.dropout(self.look_up(hidden, key, value, attention_mask, own)))
+        hidden = self.attention_norm(
+            hidden + self.dropout(self.look_up(hidden, key, value, attention_mask, sees_itself))
+        )
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))

@@ -45,11 +45,11 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def random_denoiser(num_layers: int = 2, noise_scale: float = 1.0, max_length: int = 6) -> Denoiser:
-    return randomised(Denoiser(D, max_length, num_layers, 2, 0.0, noise_scale))
+    return randomised(Denoiser(D, max_length, T, num_layers, 2, 0.0, noise_scale))
 
 
 def random_token_denoiser(num_layers: int = 2, max_length: int = 6) -> TokenDenoiser:
-    return randomised(TokenDenoiser(D, max_length, num_layers, 2, 0.0))
+    return randomised(TokenDenoiser(D, max_length, T, num_layers, 2, 0.0))
 
 
 def randomised(denoiser: torch.nn.Module) -> torch.nn.Module:

@@ -271,6 +271,7 @@ def test_training_moves_every_parameter_and_nothing_that_is_frozen():
     tiny.train_steps(model)
     after = dict((*model.named_parameters(), *model.named_buffers()))
     frozen = {"text_features", "image_features", "schedule.alphas_cumprod"}
+    frozen |= {f"denoisers.{name}.sinusoids" for name in model.modalities}
     assert {name for name in before if torch.equal(before[name], after[name])} == frozen
     assert not model.item_embedding.weight[0].any()
 

@@ -59,7 +59,7 @@ def test_a_position_alone_sees_what_it_sees_joined_to_the_others():
         block, (hidden, mask) = kind(D, A, 0.0).double(), random_batch(padding=3.0)
         alone = torch.randn(len(LENGTHS), 1, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         joined = torch.cat([hidden, alone], dim=1), torch.nn.functional.pad(mask, (0, 1), value=True)
-        seen = block.attend(alone, *block.keys_values(hidden), mask, own=block.keys_values(alone))
+        seen = block.attend(alone, *block.keys_values(hidden), mask, sees_itself=True)
         torch.testing.assert_close(seen, block(*joined, last_only=True))
 
 

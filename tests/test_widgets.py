@@ -56,15 +56,10 @@ from imecd_lite.widgets import (
 )
 
 DATASET = tiny.tiny_dataset()
-NETWORK = torch.nn.Sequential(*(torch.nn.Linear(*shape) for _ in range(12) for shape in ((128, 512), (512, 128))))
 
 
 def cost_of(moves: Iterable[tuple[ipywidgets.Widget, object]], *pages: ipywidgets.HTML) -> tuple[float, int]:
-    """What moves, each a control and its new value, cost: median seconds of one thread, most characters in ``pages``.
-
-    A machine on which ``NETWORK`` takes longer than a millisecond and a half may take longer in proportion, at most
-    twice as long: its memory is slow, or others use it.
-    """
+    """What moves, each a control and its new value, cost: median seconds of a thread, most characters in ``pages``."""
     seconds, sizes, threads = [], [0], torch.get_num_threads()
     torch.set_num_threads(1)  # process time counts every thread
     try:
@@ -73,13 +68,9 @@ def cost_of(moves: Iterable[tuple[ipywidgets.Widget, object]], *pages: ipywidget
             control.value = value
             seconds.append(time.process_time() - start)
             sizes.append(sum(len(page.value) for page in pages))
-        start = time.process_time()
-        for _ in range(100):
-            NETWORK(torch.zeros(1, 128))
-        pace = (time.process_time() - start) / 100
     finally:
         torch.set_num_threads(threads)
-    return float(np.median(seconds)) / min(max(pace / 0.0015, 1), 2), max(sizes)
+    return float(np.median(seconds)), max(sizes)
 
 
 TRUTH = pd.DataFrame(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,7 @@ class ForwardNoiseSchedule(NoiseSchedule):
         mean = super().step(pred_original, sample, t, prev_t, torch.zeros_like(noise))
         if prev_t == 0:
             return mean
-        return mean + (1 - self.alphas_cumprod[t] / self.alphas_cumprod[prev_t]).sqrt() * noise
+        return mean + math.sqrt(1 - self.abar[t] / self.abar[prev_t]) * noise
 
 
 class DiffuRec(SequentialRecommender):
