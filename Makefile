@@ -4,6 +4,8 @@ PORT ?= 8888
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
 	--nbval-sanitize-with tests/nbval.cfg
+WORKERS ?= 2
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(WORKERS) --dist loadscope
 
 .PHONY: help setup lab doctor lint test test-all notebooks checkpoint hashes
 
@@ -23,11 +25,13 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-test: lint  ## lint, unit tests, notebooks and a browser: about half an hour on two cores
-	@$(PYTEST) -m "not slow"
+test: lint  ## lint, unit tests, notebooks and a browser: about 20 minutes on two cores; WORKERS=2 is respected
+	@$(PARALLEL) -m "not slow and not alone"
+	@$(PYTEST) -m "not slow and alone"
 
 test-all: lint  ## test and all that is slow: at most 60 minutes
-	@$(PYTEST)
+	@$(PARALLEL) -m "not alone"
+	@$(PYTEST) -m alone
 
 notebooks: setup  ## run every notebook anew and store its outputs
 	@$(BIN)/python tools/execute_notebooks.py

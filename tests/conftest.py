@@ -1,4 +1,4 @@
-"""How notebooks are compared and timed, and what SKIP_BROWSER leaves out."""
+"""How notebooks are compared and timed, what runs alone, and what SKIP_BROWSER leaves out."""
 
 import os
 import re
@@ -12,7 +12,7 @@ INCOMPARABLE = ("stderr", "text/html", "image/png", "image/svg+xml", "applicatio
 
 
 def pytest_collection_modifyitems(config, items):
-    """Prepare nbval's cells and time them; skip browser tests when asked to."""
+    """Prepare nbval's cells and time them; mark what runs alone; skip browser tests when asked to."""
     times = CellTimes()
     config.pluginmanager.register(times)  # a conftest's own hooks hear of no cell outside its folder
     last_cells = {item.parent: item for item in items if hasattr(item, "output_timeout")}
@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(config, items):
         minutes = StatedMinutes.from_parent(notebook, name="stated minutes", times=times)
         items.insert(items.index(cell) + 1, minutes)
     for item in items:
+        if item.path.suffix == ".ipynb" or item.get_closest_marker("browser"):
+            item.add_marker("alone")
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60  # seconds to wait for a message; nbval's 5 is short on a busy machine
             item.parent.skip_compare = tuple({*item.parent.skip_compare, *INCOMPARABLE})

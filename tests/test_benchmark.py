@@ -52,9 +52,9 @@ def test_the_naive_variant_has_the_same_scores(changes):
 def test_the_naive_variant_transforms_the_whole_sequence_at_each_step_and_the_model_once(monkeypatch):
     positions = []
     block = tiny.tiny_model().denoisers["id"].blocks[0]
-    original = type(block).keys_values
+    original = type(block).offer
     monkeypatch.setattr(
-        type(block), "keys_values", lambda self, x: positions.append(x.shape[:2].numel()) or original(self, x)
+        type(block), "offer", lambda self, x: positions.append(x.shape[:2].numel()) or original(self, x)
     )
     counted, batch = [], chunk_example()[1]
     for model in twins(**tiny.DEFAULTS):

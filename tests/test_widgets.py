@@ -351,6 +351,7 @@ def test_views_of_gates_are_saved_in_words():
     assert text.startswith("Shelf:") and "Cosine to its former self" in text and "array" not in text
 
 
+@pytest.mark.alone
 def test_a_move_of_the_gates_takes_less_than_200_milliseconds():
     shop = load_dataset(BUNDLED_DATA / "shop")
     features = load_features(shop)
@@ -456,6 +457,7 @@ def test_a_model_without_codebooks_is_refused():
         code_explorer(tiny.tiny_model(use_codebooks=False), DATASET)
 
 
+@pytest.mark.alone
 def test_a_move_of_the_codes_takes_less_than_200_milliseconds():
     shop = load_dataset(BUNDLED_DATA / "shop")
     model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, load_features(shop))
@@ -516,6 +518,7 @@ def test_every_control_of_the_diffusion_explorer_draws_and_nothing_is_computed_t
     assert repr(panel) == "[widget: play, steps done, shopper, steps, seed, modality; run the notebook to move it]"
 
 
+@pytest.mark.alone
 def test_a_move_of_the_diffusion_takes_less_than_200_milliseconds():
     shop = load_dataset(BUNDLED_DATA / "shop")
     model = load_checkpoint(BUNDLED_DATA / "checkpoints/shop", shop, load_features(shop))
@@ -584,6 +587,7 @@ def test_progress_is_told_from_the_first_step_on():
     assert told == "Step 1: loss 2.00. Epochs done: 2; validation N@10 0.100, the best 0.200 (epoch 1)."
 
 
+@pytest.mark.alone
 def test_a_picture_of_a_long_run_takes_less_than_200_milliseconds():
     monitor = TrainingMonitor(tiny.tiny_model(), tiny.NUM_ITEMS)
     names = [f"{m}/{t}" for m in ("id", "text", "image") for t in ("cross_entropy", "match", "code_perplexity")]
@@ -712,6 +716,7 @@ def test_every_control_of_the_evaluation_explorer_draws():
     assert repr(panel) == "[widget: metric, K, first, second, shoppers, case; run the notebook to move it]"
 
 
+@pytest.mark.alone
 def test_a_move_of_the_evaluation_takes_less_than_200_milliseconds():
     rng, users = np.random.default_rng(0), 3000
     shop = load_dataset(BUNDLED_DATA / "shop")
@@ -800,6 +805,7 @@ def test_a_large_catalogue_is_listed_in_part(monkeypatch):
     assert len(top.children[0].children[1].options) == 5
 
 
+@pytest.mark.alone
 def test_a_move_of_the_history_takes_less_than_200_milliseconds():
     shop = load_dataset(BUNDLED_DATA / "shop")
     model = new_model("imecd", IMECDConfig(hidden_size=64, num_id_layers=2), shop, load_features(shop)).eval()
