@@ -21,6 +21,8 @@ from imecd_lite.processes import gather, own_rows
 
 MAX_LOGITS = 2**25
 """That are held at a time, 128 MB of them."""
+PART_LOGITS = 2**22
+"""Of a part, where logits are made in parts: so few that the next part takes the memory of the last."""
 REPEAT_SCALE = 10.0  # Adam moves a weight by the learning rate a step: the bias of a repeat has further to go
 
 
@@ -251,21 +253,33 @@ class IMECD(Recommender):
     def cross_entropy(self, m: int, predicted: torch.Tensor, table: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Eq. 20, 21: predictions (B, D) of modality number ``m`` against the whole catalogue (I + 1, D).
 
-        Where that takes more than ``MAX_LOGITS`` logits they are made in parts, and made again for their gradient.
+        Where that takes more than ``MAX_LOGITS`` logits they are made for a part of the catalogue at a time, and made
+        again for their gradient.
         """
+        predicted, history = self.score_scale * predicted, batch.item_seq - 1
 
-        def total(predicted: torch.Tensor, item_seq: torch.Tensor, pos_items: torch.Tensor) -> torch.Tensor:
-            logits = (self.score_scale * predicted) @ table[1:].T  # (b, I), the padding left out
+        def logits_of(items: torch.Tensor, first: int) -> torch.Tensor:
+            logits, columns = predicted @ items.T, history - first  # (B, i), the items from number ``first`` + 1
             if self.repeat_bias is not None:
-                move_repeats(logits, item_seq - 1, self.repeat_bias[m])
-            return F.cross_entropy(logits, pos_items - 1, reduction="sum")
+                move_repeats(logits, columns.masked_fill(columns >= len(items), -1), self.repeat_bias[m])
+            return logits
 
-        given, rows = (predicted, batch.item_seq, batch.pos_items), max(MAX_LOGITS // self.num_items, 1)
-        if len(predicted) <= rows:
-            return total(*given) / len(predicted)
-        parts = zip(*(tensor.split(rows) for tensor in given), strict=True)
-        sums = [checkpoint(total, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        return sum(sums) / len(predicted)
+        if len(predicted) * self.num_items <= MAX_LOGITS:
+            return F.cross_entropy(logits_of(table[1:], 0), batch.pos_items - 1)
+        size, parts = max(PART_LOGITS // len(predicted), 1), []
+        for k, items in enumerate(table[1:].split(size)):
+            part = checkpoint(
+                lambda *given: logits_of(*given).logsumexp(dim=1),
+                *(items, size * k),
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            parts.append(part)  # (B,)
+        of_target = (predicted * F.embedding(batch.pos_items, table)).sum(dim=1)
+        if self.repeat_bias is not None:
+            again = (batch.item_seq == batch.pos_items[:, None]).any(dim=1)
+            of_target = of_target + REPEAT_SCALE * self.repeat_bias[m] * again
+        return (torch.stack(parts).logsumexp(dim=0) - of_target).mean()
 
     def gate_loss(self, modality: str, ids: torch.Tensor) -> torch.Tensor:
         """How far the gate is from naming the group of each item by its ID (I, D); 0 until there are groups."""

@@ -203,16 +203,17 @@ def test_contrastive_loss_needs_no_more_than_a_matrix_of_the_batch():
 
 def test_a_loss_in_parts_is_the_same():
     results, parts, checkpoint = [], [], imecd_lite.model.checkpoint
-    for most in (imecd_lite.model.MAX_LOGITS, 2 * tiny.NUM_ITEMS):
+    for most in (imecd_lite.model.MAX_LOGITS, 5 * len(tiny.ALL)):
         model, predicted = tiny.tiny_model(**tiny.DEFAULTS), random_predictions(len(tiny.ALL), tiny.CONFIG.hidden_size)
         table = model.item_embeddings()["id"].detach()
         learnt = [predicted.requires_grad_(), table.requires_grad_(), model.repeat_bias]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(imecd_lite.model, "checkpoint", lambda *a, **b: parts.append(a) or checkpoint(*a, **b))
             patch.setattr(imecd_lite.model, "MAX_LOGITS", most)
+            patch.setattr(imecd_lite.model, "PART_LOGITS", most)
             loss = model.cross_entropy(0, predicted, table, tiny.tiny_batch())
             results.append([loss.detach(), *torch.autograd.grad(loss, learnt)])
-    assert len(parts) == 4, "two rows at a time, and one alone"
+    assert len(parts) == -(-tiny.NUM_ITEMS // 5) > 2, "five items at a time"
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
 
 

@@ -495,28 +495,33 @@ MUTANTS = [
         IMECD.cross_entropy,
         test_model.test_loss_and_each_of_its_terms_are_those_of_the_equations,
         [
-            ("Eq. 20: padding is a candidate", "table[1:].T", "table.T"),
-            ("Eq. 20: other modality's items", "@ table[1:]", '@ self.item_embeddings()["id"][1:]'),
-            ("Eq. 21: the next item's column", "pos_items - 1, reduction", "pos_items % self.num_items, reduction"),
+            ("Eq. 20: padding is a candidate", "logits_of(table[1:], 0)", "logits_of(table, 0)"),
+            ("Eq. 20: other modality's items", "(table[1:], 0)", '(self.item_embeddings()["id"][1:], 0)'),
+            ("Eq. 21: the next item's column", "batch.pos_items - 1)", "batch.pos_items % self.num_items)"),
         ],
     ),
     (
         IMECD.cross_entropy,
         test_model.test_gradients_are_the_slopes_of_the_oracles_loss,
-        [("Eq. 20: items detached", "table[1:].T", "table[1:].detach().T")],
+        [("Eq. 20: items detached", "logits_of(table[1:], 0)", "logits_of(table[1:].detach(), 0)")],
     ),
     (
         IMECD.cross_entropy,
         default_loss,
         [
-            ("scores not scaled", "(self.score_scale * predicted)", "predicted"),
-            ("one repeat bias for all modalities", "self.repeat_bias[m]", "self.repeat_bias[0]"),
+            ("scores not scaled", "self.score_scale * predicted", "predicted"),
+            ("one repeat bias for all modalities", "-1), self.repeat_bias[m]", "-1), self.repeat_bias[0]"),
         ],
     ),
     (
         IMECD.cross_entropy,
         test_model.test_a_loss_in_parts_is_the_same,
-        [("the mean of a part", "sum(sums) / len(predicted)", "sum(sums) / rows")],
+        [
+            ("each part from the first item", "size * k", "0"),
+            ("repeats beyond a part", "columns.masked_fill(columns >= len(items), -1)", "columns % len(items)"),
+            ("the next item's repeat is lost", "of_target + REPEAT_SCALE", "of_target + 0"),
+            ("the next item's neighbour", "embedding(batch.pos_items,", "embedding(batch.pos_items - 1,"),
+        ],
     ),
     (
         IMECD.loss,
