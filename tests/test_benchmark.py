@@ -1,6 +1,8 @@
 """The benchmark: two ways to compute one model, operations counted by hand, every figure there."""
 
+import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,6 +83,30 @@ def test_peak_memory_is_in_bytes():
     text = Path("/proc/self/status").read_text()
     told = int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
     assert 0.9 * told < peak_memory("cpu") < 1.1 * told
+
+
+TOYS_SIZE = """
+import itertools, json, torch
+from imecd_lite.benchmark import made_up, peak_memory
+from imecd_lite.config import IMECDConfig, TrainConfig
+from imecd_lite.dataset import train_batches
+from imecd_lite.runs import new_model
+from imecd_lite.train import make_optimizer, training_step
+dataset, features = made_up(2048, 49_637, 50)
+model, generator = new_model("imecd", IMECDConfig(), dataset, features), torch.Generator().manual_seed(0)
+optimizer, losses = make_optimizer(model, TrainConfig()), []
+for batch in itertools.islice(train_batches(dataset, 1280, 0, 1, None), 3):
+    losses.append(training_step(model.train(), optimizer, batch, generator).total.item())
+print(json.dumps({"losses": losses, "bytes": peak_memory("cpu")}))
+"""
+
+
+@pytest.mark.slow
+def test_training_at_toys_size_with_the_longest_histories_takes_less_than_8_gigabytes():
+    program = subprocess.run([sys.executable, "-c", TOYS_SIZE], capture_output=True, text=True, check=True)
+    measured = json.loads(program.stdout)
+    assert np.isfinite(measured["losses"]).all() and len(measured["losses"]) == 3
+    assert measured["bytes"] < 8e9
 
 
 @pytest.fixture
