@@ -50,6 +50,10 @@ MAX_ID = 1000
 """Characters; longer ids are texts that slipped into the column."""
 OTHER_TYPES = re.compile("binary|extension")
 """Parquet's types that are no text, number or time."""
+PARQUET_ROWS = 4096
+"""That are read at a time."""
+MAX_TABLE = 4_000_000_000
+"""Bytes of text in a Parquet file, which may unpack to any size."""
 TOO_LATE = 1e11
 """Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
 
@@ -132,7 +136,9 @@ def told(table: pd.DataFrame) -> str:
 def read_source(path: Path) -> pd.DataFrame:
     """A CSV or Parquet file as strings, empty where missing; the index is the line, of Parquet the row from 1."""
     if not path.is_file():
-        raise InputError(f"{path} is not there; give the path of a CSV or Parquet file.")
+        raise InputError(
+            f"{path} is {'a folder' if path.is_dir() else 'not there'}; give the path of a CSV or Parquet file."
+        )
     table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
     if table.columns.empty:
         raise InputError(f"{path} is empty; export it anew, with the names of its columns in the first line.")
@@ -147,9 +153,15 @@ def read_parquet(path: Path) -> pd.DataFrame:
     try:
         with parquet.ParquetFile(path) as file:
             others = [f.name for f in file.schema_arrow if types.is_nested(f.type) or OTHER_TYPES.search(str(f.type))]
-            table = file.read(columns=[name for name in file.schema_arrow.names if name not in others])
-        texts = [compute.fill_null(column.cast(pyarrow.string()), "") for column in table.columns]
-        table = pyarrow.table(texts, names=table.column_names)
+            names = [name for name in file.schema_arrow.names if name not in others]
+            tables, size = [pyarrow.schema([(name, pyarrow.string()) for name in names]).empty_table()], 0
+            for batch in file.iter_batches(PARQUET_ROWS, columns=names):
+                texts = [compute.fill_null(column.cast(pyarrow.string()), "") for column in batch.columns]
+                tables.append(pyarrow.table(texts, names=names))
+                size += tables[-1].nbytes
+                if size > MAX_TABLE:
+                    raise InputError(f"{path} unpacks to more than {MAX_TABLE / 1e9:g} GB of text; give it in parts.")
+        table = pyarrow.concat_tables(tables)
         table.validate(full=True)  # UTF-8, say
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]

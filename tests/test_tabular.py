@@ -233,6 +233,27 @@ def test_parquet_is_read_as_csv_is(shop):
             prepare_csv(*files, shop.images, shop.folder / "third", COLUMNS)
 
 
+def test_a_parquet_file_that_would_fill_the_memory_is_refused_before_it_does(shop, monkeypatch):
+    monkeypatch.setattr("imecd_lite.tabular.MAX_TABLE", 200_000_000)
+    same, values = (
+        pyarrow.array([0] * 2_000_000, pyarrow.int32()),
+        {"customer": "U", "sku": "I" * 1000, "bought at": "7"},
+    )
+    columns = {name: pyarrow.DictionaryArray.from_arrays(same, [value]) for name, value in values.items()}
+    parquet.write_table(pyarrow.table(columns), shop.folder / "orders.parquet", row_group_size=len(same))
+    assert (shop.folder / "orders.parquet").stat().st_size < 1_000_000
+    with pytest.raises(InputError, match=r"orders\.parquet unpacks to more than 0\.2 GB of text; give it in parts"):
+        prepare_csv(shop.folder / "orders.parquet", None, None, shop.output, COLUMNS)
+    assert pyarrow.default_memory_pool().max_memory() < 500_000_000
+
+
+def test_a_parquet_file_without_rows_is_read(shop):
+    sales = pd.DataFrame(columns=list(shop.header))
+    sales.to_parquet(shop.folder / "orders.parquet")
+    with pytest.raises(InputError, match=r"Nothing of .*orders\.parquet would be left"):
+        prepare_csv(shop.folder / "orders.parquet", None, None, shop.output, COLUMNS)
+
+
 # --- times
 
 
@@ -413,6 +434,8 @@ def test_files_that_are_not_there_get_a_sentence(shop):
     for files in ((shop.folder / "no.csv", items), (interactions, shop.folder / "no.csv")):
         with pytest.raises(InputError, match=r"no\.csv is not there; give the path of a CSV or Parquet file"):
             prepare_csv(*files, shop.images, shop.output, COLUMNS)
+    with pytest.raises(InputError, match="is a folder; give the path of a CSV or Parquet file"):
+        prepare_csv(shop.folder, items, shop.images, shop.output, COLUMNS)
     for images in (shop.folder / "no", items):
         with pytest.raises(InputError, match="is to be a folder of pictures"):
             prepare_csv(interactions, items, images, shop.output, COLUMNS)
