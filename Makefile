@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `make setup` makes.
 PYTHON ?= python3
 PORT ?= 8888
+# threads that wait sleep: spinning, they halve the speed of training where a browser needs the other core
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
 	--nbval-sanitize-with tests/nbval.cfg

@@ -97,7 +97,8 @@ class SequenceCodebook(nn.Module):
     @torch.no_grad()
     def nearest(self, sequence: torch.Tensor) -> torch.Tensor:
         """The code with the least squared distance to each sequence (B, L, D), padding counting as zeros: (B,)."""
-        products = torch.einsum("bld,zld->bz", sequence, self.codes[:, -sequence.shape[1] :])
+        with torch.autocast(sequence.device.type, enabled=False):  # the difference of large numbers
+            products = torch.einsum("bld,zld->bz", sequence, self.codes[:, -sequence.shape[1] :])
         return (self.codes.square().sum(dim=(1, 2)) - 2 * products).argmin(dim=-1)
 
     @torch.no_grad()

@@ -188,7 +188,8 @@ class IMECD(Recommender):
         tables = {"id": self.item_embedding.weight[1:]}
         for name in self.projections:
             tables[name] = self.route(name).embeddings if self.config.use_experts else self.project(name)
-        return {name: F.pad(self.normalise(table), (0, 0, 1, 0)) for name, table in tables.items()}  # (I + 1, D)
+        dtype = self.item_embedding.weight.dtype  # also where products are made in another
+        return {name: F.pad(self.normalise(table.to(dtype)), (0, 0, 1, 0)) for name, table in tables.items()}
 
     def quantise(
         self, modality: str, sequence: torch.Tensor, gumbel_noise: torch.Tensor | None = None
@@ -259,8 +260,9 @@ class IMECD(Recommender):
         predicted, history = self.score_scale * predicted, batch.item_seq - 1
 
         def logits_of(items: torch.Tensor, first: int) -> torch.Tensor:
-            logits, columns = predicted @ items.T, history - first  # (B, i), the items from number ``first`` + 1
+            logits = (predicted @ items.T).to(predicted.dtype)  # (B, i), the items from number ``first`` + 1
             if self.repeat_bias is not None:
+                columns = history - first
                 move_repeats(logits, columns.masked_fill(columns >= len(items), -1), self.repeat_bias[m])
             return logits
 
@@ -400,7 +402,8 @@ def move_repeats(scores: torch.Tensor, history: torch.Tensor, bias: torch.Tensor
         history: (B, L) columns of the scores, negative at the padding; one that is there twice counts once.
     """
     earlier = (history[:, :, None] == history[:, None]).tril(diagonal=-1).any(dim=-1)  # (B, L), counted already
-    return scores.scatter_add_(1, history.clamp(min=0), REPEAT_SCALE * bias * ((history >= 0) & ~earlier))
+    moves = REPEAT_SCALE * bias * ((history >= 0) & ~earlier)
+    return scores.scatter_add_(1, history.clamp(min=0), moves.to(scores.dtype))
 
 
 def standardise(features: torch.Tensor) -> torch.Tensor:
@@ -425,5 +428,5 @@ def contrastive_loss(predictions: torch.Tensor, distinct: torch.Tensor) -> torch
     """
     unit = F.normalize(predictions, dim=-1)
     paired = distinct.any(dim=1)  # (B,)
-    similarity = (unit @ unit.T).masked_fill(~distinct & paired[:, None], -torch.inf)  # (B, B)
+    similarity = (unit @ unit.T).to(unit.dtype).masked_fill(~distinct & paired[:, None], -torch.inf)  # (B, B)
     return (similarity.logsumexp(dim=1) * paired).sum() / paired.sum().clamp(min=1)

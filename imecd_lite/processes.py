@@ -16,6 +16,8 @@ import torch
 from torch import distributed, nn
 from torch.distributed.nn.functional import all_gather
 
+from imecd_lite.errors import InputError
+
 
 def join() -> torch.device | None:
     """Meet the other processes, if a launcher has started any, and fall silent unless first: this one's device.
@@ -30,6 +32,20 @@ def join() -> torch.device | None:
     if not is_main():
         sys.stdout = io.StringIO()
     return state.device
+
+
+def mixed_precision() -> str:
+    """What ``accelerate launch --mixed_precision`` asks for: "bf16", matrix products in bfloat16, or "no".
+
+    Weights, embeddings, codes and losses are float32 in either.
+
+    Raises:
+        InputError: it asks for fp16 or fp8, which would need the losses scaled.
+    """
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted not in ("no", "bf16"):
+        raise InputError(f"Mixed precision {wanted!r} is not offered; launch with --mixed_precision bf16 or no.")
+    return wanted
 
 
 def num_processes() -> int:

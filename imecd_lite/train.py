@@ -22,7 +22,7 @@ from imecd_lite.errors import InputError
 from imecd_lite.evaluate import device_of, metrics, target_ranks
 from imecd_lite.files import read_tensors, write_rows, write_tensors
 from imecd_lite.model import LossOutput, Recommender
-from imecd_lite.processes import gather, is_main, mean_gradients, num_processes, process_index, total
+from imecd_lite.processes import gather, is_main, mean_gradients, mixed_precision, num_processes, process_index, total
 
 STATE_FILE = "training_state.safetensors"
 
@@ -122,7 +122,8 @@ def training_step(
     model: Recommender, optimizer: torch.optim.Optimizer, batch: Batch, generator: torch.Generator
 ) -> LossOutput:
     """One step on a batch, which is on the model's device; the gradients stay on the parameters."""
-    output = model.loss(batch, generator)
+    with torch.autocast(batch.pos_items.device.type, torch.bfloat16, enabled=mixed_precision() == "bf16"):
+        output = model.loss(batch, generator)
     optimizer.zero_grad(set_to_none=True)
     output.total.backward()
     mean_gradients(model)
@@ -182,6 +183,7 @@ def run_settings(model: Recommender, config: TrainConfig, dataset: Dataset) -> d
     """What must be the same when a run is resumed: everything but how long it may last."""
     settings = {"model": type(model).__name__, "dataset": dataset.fingerprint} | dataclasses.asdict(config)
     settings |= dataclasses.asdict(model.config) if model.config else {}
+    settings["mixed_precision"] = mixed_precision()
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
 
@@ -215,7 +217,8 @@ def load_state(
     tensors, metadata = read_tensors(path)
     if "settings" not in metadata:
         raise InputError(f"{path} is not the state of a training run; delete it and train again.")
-    then, now = json.loads(metadata["settings"]), run_settings(model, config, dataset)
+    then = {"mixed_precision": "no"} | json.loads(metadata["settings"])
+    now = run_settings(model, config, dataset)
     for name, value in now.items():
         if then.get(name) != value:
             raise InputError(

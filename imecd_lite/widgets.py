@@ -948,7 +948,7 @@ class TrainingMonitor(ipywidgets.VBox):
     """
 
     def __init__(
-        self, model: Recommender, num_items: int | None = None, baseline: float | None = None, every: float = 1.0
+        self, model: Recommender, num_items: int | None = None, baseline: float | None = None, every: float = 2.0
     ) -> None:
         self.watched, self.references, self.every = model, (num_items, baseline), every
         self.step_rows: list[dict[str, float]] = []

@@ -15,7 +15,7 @@ from imecd_lite.dataset import Batch
 from imecd_lite.encoders import Features
 from imecd_lite.evaluate import hit, target_ranks
 from imecd_lite.model import Recommender
-from imecd_lite.train import train
+from imecd_lite.train import make_optimizer, train, training_step
 
 LEARNERS = sorted(set(MODELS) - {"imecd", "popularity"})
 each = pytest.mark.parametrize("name", LEARNERS)
@@ -47,6 +47,27 @@ def loud(name: str) -> Recommender:
 
 def scores(model: Recommender, batch: Batch | None = None, seed: int = 0) -> torch.Tensor:
     return model.predict(batch or tiny.tiny_batch(), seed)
+
+
+@pytest.mark.parametrize("name", ["imecd", *LEARNERS])
+def test_a_step_in_bfloat16_is_nearly_that_in_float32_and_what_is_learnt_stays_float32(name, monkeypatch):
+    losses = []
+    for precision in ("no", "bf16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        model, generator = build(name, dropout=0.0).train(), torch.Generator().manual_seed(0)
+        optimizer, products = make_optimizer(model, TrainConfig()), []
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.register_forward_hook(lambda *called, dtypes=products: dtypes.append(called[2].dtype))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            steps = [training_step(model, optimizer, tiny.tiny_batch(), generator) for _ in range(2)]
+        losses.append([step.total.item() for step in steps])
+        floats = [t for t in (*model.state_dict().values(), steps[-1].total) if t.is_floating_point()]
+        assert {tensor.dtype for tensor in floats} == {torch.float32}
+        assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+        assert set(products) <= {torch.float32 if precision == "no" else torch.bfloat16}
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
 @each

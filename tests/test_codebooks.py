@@ -172,6 +172,14 @@ def test_nearest_is_the_code_with_the_least_squared_distance_with_the_padding_as
     assert codebook.nearest(stack(histories, 3)).tolist() == [int(np.argmin(row)) for row in distances]
 
 
+def test_nearest_is_the_same_where_products_are_made_in_bfloat16():
+    codebook = random_codebook().float()
+    codebook.codes.normal_(100.0, 0.1, generator=torch.Generator().manual_seed(3))
+    sequence = codebook.codes + 0.01
+    with torch.autocast("cpu", torch.bfloat16):
+        assert codebook.nearest(sequence).tolist() == list(range(Z))
+
+
 def test_codes_are_a_saved_buffer_and_no_parameter():
     codebook = random_codebook()
     assert {name for name, _ in codebook.named_parameters()} == {

@@ -10,7 +10,7 @@ import pytest
 
 from imecd_lite.config import BUNDLED_DATA
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 SHOP = BUNDLED_DATA / "shop"
 
 

@@ -13,8 +13,19 @@ from made_data import write_ids
 from safetensors.torch import load_file, save_file
 
 from imecd_lite.config import TrainConfig
+from imecd_lite.errors import InputError
 from imecd_lite.evaluate import target_ranks
-from imecd_lite.processes import gather, is_main, join, mean_gradients, num_processes, own_rows, share_codes, total
+from imecd_lite.processes import (
+    gather,
+    is_main,
+    join,
+    mean_gradients,
+    mixed_precision,
+    num_processes,
+    own_rows,
+    share_codes,
+    total,
+)
 from imecd_lite.train import make_optimizer, training_step
 
 HERE = Path(__file__).parent
@@ -72,6 +83,25 @@ def test_weights_codes_and_groups_end_as_those_of_one_process(both):
             torch.testing.assert_close(two[name], one[name], rtol=1e-7, atol=1e-9, msg=name)
 
 
+def test_the_launcher_says_which_arithmetic():
+    command = ("--cpu", "--num_processes", "1", "--mixed_precision", "bf16", "-m", "test_processes", "precision")
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *command],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent)))},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.stdout == "bf16\n", done.stderr
+    assert mixed_precision() == "no"
+
+
+def test_arithmetic_that_is_not_offered_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match=r"'fp16' is not offered; launch with --mixed_precision bf16 or no"):
+        mixed_precision()
+
+
 def test_each_user_is_ranked_once(both):
     assert (both[1]["ranks"] >= 1).all() and len(both[1]["ranks"]) == tiny.tiny_dataset().num_users
 
@@ -109,4 +139,4 @@ def test_a_process_alone_has_all_rows_and_hears_itself():
 
 if __name__ == "__main__":
     join()
-    steps(sys.argv[1])
+    print(mixed_precision()) if sys.argv[1] == "precision" else steps(sys.argv[1])

@@ -253,6 +253,13 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, name):
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
+def test_a_run_is_not_resumed_in_other_arithmetic(tmp_path, monkeypatch):
+    run(tmp_path, epochs=1)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(InputError, match="was trained with mixed_precision 'no', not 'bf16'"):
+        run(tmp_path, resume=True)
+
+
 def test_every_training_setting_but_the_length_of_the_run_is_held_against_the_run():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     assert names - set(OTHER_SETTINGS) == {"epochs", "patience"}

@@ -187,6 +187,7 @@ def open_notebook(lab, chromium):
 
     yield open_
     for page in pages:
+        page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")  # a busy kernel would go on
         page.close()
     assert not outside, f"requests left this machine: {outside}"
     assert not errors, f"the page logged errors: {errors}"
