@@ -4,6 +4,7 @@
 when the page logged an error or sent a request off this machine.
 """
 
+import json
 import os
 import re
 import secrets
@@ -91,7 +92,7 @@ class LabPage:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """A JupyterLab of its own on a copy of the notebooks: (address for a workspace and a path, port, folder)."""
+    """A JupyterLab on a copy of the notebooks: (address of a path in a workspace, that of the API, port, folder)."""
     work = tmp_path_factory.mktemp("lab")
     root = work / "notebooks"
     shutil.copytree(NOTEBOOKS, root)
@@ -131,8 +132,9 @@ def lab(tmp_path_factory):
             start_new_session=True,
         )
     try:
-        wait_for_server(f"http://127.0.0.1:{port}/api/status?token={token}", process, log)
-        yield f"http://127.0.0.1:{port}/lab/workspaces/{{}}/tree/{{}}?token={token}", port, root
+        api = f"http://127.0.0.1:{port}/api/{{}}?token={token}"
+        wait_for_server(api.format("status"), process, log)
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{}}/tree/{{}}?token={token}", api, port, root
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -167,7 +169,7 @@ def chromium():
 @pytest.fixture
 def open_notebook(lab, chromium):
     """Open a notebook by its path below ``notebooks/`` (or copy a file in and open that): ``LabPage``."""
-    address, port, root = lab
+    address, api, port, root = lab
     outside, errors, pages = [], [], []
     local = re.compile(rf"(http|ws)://127\.0\.0\.1:{port}/|data:|blob:|about:")
 
@@ -187,7 +189,9 @@ def open_notebook(lab, chromium):
 
     yield open_
     for page in pages:
-        page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")  # a busy kernel would go on
         page.close()
+    for kernel in json.load(urllib.request.urlopen(api.format("kernels"))):  # a busy one would go on
+        stop = urllib.request.Request(api.format(f"kernels/{kernel['id']}"), method="DELETE")
+        urllib.request.urlopen(stop).close()
     assert not outside, f"requests left this machine: {outside}"
     assert not errors, f"the page logged errors: {errors}"
