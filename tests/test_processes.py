@@ -139,4 +139,7 @@ def test_a_process_alone_has_all_rows_and_hears_itself():
 
 if __name__ == "__main__":
     join()
-    print(mixed_precision()) if sys.argv[1] == "precision" else steps(sys.argv[1])
+    if sys.argv[1] == "precision":
+        print(mixed_precision())
+    else:
+        steps(sys.argv[1])
