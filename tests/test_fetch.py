@@ -22,7 +22,7 @@ from imecd_lite import fetch
 from imecd_lite.errors import InputError
 from imecd_lite.fetch import POLITE, Manners, download, fetch_pictures, picture_ending, retry_after, strong_version
 
-QUICK = Manners(connections=2, tries=3, pause=0.01, longest_pause=5.0, patience=0.4, progress=100_000, unanswered=6)
+QUICK = Manners(connections=2, tries=3, pause=0.01, longest_pause=5.0, patience=1.5, progress=100_000, unanswered=6)
 BIG = bytes(range(256)) * 4000  # a megabyte
 
 
@@ -252,7 +252,7 @@ def answer(body: bytes):
 def test_a_picture_that_fails_has_a_reason_and_the_others_come(server, tmp_path, fault, reason, recwarn):
     names = gallery(server, 4)
     server.always["/p1.jpg"] = fault
-    manners = replace(QUICK, tries=2, patience=0.5, picture_bytes=100_000)
+    manners = replace(QUICK, tries=2, picture_bytes=100_000)
     pictures, reasons = fetched(server, tmp_path, names, manners)
     assert pictures.keys() == {"p0", "p2", "p3"} and list(reasons) == ["p1"]
     assert re.fullmatch(reason, reasons["p1"])
