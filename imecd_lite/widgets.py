@@ -438,6 +438,7 @@ def view_gates(
     top_k: int = 6,
     num_inference_steps: int | None = 8,
     before: WhatIf | None = None,
+    scores_before: torch.Tensor | None = None,
 ) -> GateView:
     """Item number ``item``, 1 ... I, as it is and as it would be.
 
@@ -450,15 +451,18 @@ def view_gates(
         top_k: neighbours and recommendations shown.
         num_inference_steps: reverse steps; T when None, and slower.
         before: ``what_if(model)``, when at hand.
+        scores_before: the scores (I + 1,) of the shop as it is, when at hand.
     """
     if not model.experts:
         raise InputError(
             "This model has no experts to listen to; it was made with use_experts set to False or ids only."
         )
     before, now = before or what_if(model), what_if(model, item, id_of, muted)
-    scores = [scores_before_last(model, dataset, user, tables, num_inference_steps) for _, tables in (now, before)]
-    ranks = tuple(int((score >= score[item]).sum()) for score in scores)
-    best = scores[0].topk(min(top_k, dataset.num_items)).indices.tolist()
+    scores = scores_before_last(model, dataset, user, now.tables, num_inference_steps)
+    if scores_before is None:
+        scores_before = scores_before_last(model, dataset, user, before.tables, num_inference_steps)
+    ranks = tuple(int((score >= score[item]).sum()) for score in (scores, scores_before))
+    best = scores.topk(min(top_k, dataset.num_items)).indices.tolist()
     kinds = None if truth is None else truth["kind"].to_numpy()
     neighbours = {}
     for name in now.gates:
@@ -513,11 +517,13 @@ def gate_explorer(
     head, body = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px")), ipywidgets.HTML()
 
     before = what_if(model) if model.experts else None
+    scores_of = lru_cache(maxsize=1)(lambda user: scores_before_last(model, dataset, user, before.tables, 8))
 
     @one_at_a_time
     def show(_=None) -> None:
-        chosen = (item.value, id_of.value, muted.value, shopper.value - 1)
-        view = view_gates(model, dataset, *chosen, truth, top_k, before=before)
+        user = shopper.value - 1
+        at_hand = {"before": before, "scores_before": scores_of(user)} if before else {}
+        view = view_gates(model, dataset, item.value, id_of.value, muted.value, user, truth, top_k, 8, **at_hand)
         head.value, body.value = view.head, view.body
 
     def change_item(change) -> None:
