@@ -324,9 +324,10 @@ def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(plante
             control.value = number
             assert page.value.count("after the experts") == 2
     assert f"user {DATASET.num_users - 1}" in page.value
-    id_of.value, shopper.value = 13, 3
-    afresh = view_gates(MODEL, DATASET, item.value, 13, muted.value, 2, TRUTH, 50)
-    assert page.value == afresh.body, "the ranks before are those of the shopper that is shown"
+    for number in range(1, DATASET.num_users + 1):
+        shopper.value = number
+        afresh = view_gates(MODEL, DATASET, item.value, id_of.value, muted.value, number - 1, TRUTH, 50)
+        assert page.value == afresh.body
 
 
 def test_of_two_moves_served_at_once_the_later_has_the_last_word(monkeypatch):
