@@ -52,8 +52,8 @@ def train(
 ) -> History:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
-    From then on the process flushes denormal numbers to zero on a CPU: a selector that is sure of itself makes so many
-    that an epoch takes ten times as long.
+    From then on this thread, and those it starts, flush denormal numbers to zero on a CPU: a selector that is sure of
+    itself makes so many that an epoch takes ten times as long.
 
     All randomness follows from (seed, epoch), so training that was interrupted and resumed ends exactly as training
     that was not.
