@@ -4,7 +4,7 @@ PORT ?= 8888
 # threads that wait sleep: spinning, they halve the speed of training where a browser needs the other core
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
+PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 	--nbval-sanitize-with tests/nbval.cfg
 WORKERS ?= 2
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(WORKERS) --dist loadscope

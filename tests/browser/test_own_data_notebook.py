@@ -6,7 +6,7 @@ from reading import alts, row
 
 pytestmark = pytest.mark.browser
 
-TRAINING_SECONDS = 600  # of two cores that have other things to do as well
+TRAINING_SECONDS = 1200  # of two cores that have other things to do as well
 
 
 def press(explorer, name: str) -> None:

@@ -7,7 +7,7 @@ from imecd_lite.runs import VARIANTS
 
 pytestmark = pytest.mark.browser
 
-TRAINING_SECONDS = 600  # of two cores that have other things to do as well
+TRAINING_SECONDS = 1200  # of two cores that have other things to do as well
 NEWS = "() => [...document.querySelectorAll('.widget-html-content')].map(html => html.innerText)"
 POINTS = "figure => figure._fullData.map(line => Array.from(line.y || []).filter(Number.isFinite).length)"
 
