@@ -64,7 +64,6 @@ def test_every_system_beats_popularity():
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_run_of_today_gives_what_is_kept_of_it(shop, tmp_path):
     """One cell, drawn anew each time. Arithmetic differs between machines, and training makes much of it."""
     quick = [path for path in KEPT if 1 < load_outcome(path).results["seconds"] < LONGEST]

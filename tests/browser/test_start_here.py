@@ -25,10 +25,9 @@ def test_pictures_come_soon_and_the_explorer_walks_through_a_history(open_notebo
         lab.start_all()
         lab.page.locator(".jp-OutputArea img").first.wait_for(timeout=120_000)
         seconds.append(time.monotonic() - start)
+        lab.wait_until_finished()  # a second try is not to run beside the first
     assert min(seconds) < SECONDS_TO_FIRST_PICTURE, f"the first picture took {seconds} s"
     page = lab.page
-    lab.wait_until_finished()
-
     drawn = lab.image_widths(".jp-OutputArea img, .jp-MarkdownCell img")
     assert len(drawn) >= 20 and all(drawn), "a picture is missing"
     explorer = page.locator(".jp-OutputArea .widget-vbox").first
