@@ -45,6 +45,12 @@ def test_the_installed_environment_is_the_pinned_one():
             assert version(name).split("+")[0] == pin, name
 
 
+def test_a_kernel_starts_without_building_a_grammar():
+    """From 4.25 on, jsonschema imports one that takes seconds; plotly imports jsonschema."""
+    program = "import sys, imecd_lite.widgets; sys.exit('lark' in sys.modules or 'jsonschema' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_conda_installs_the_same_constrained_set():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, packages = environment["dependencies"]
