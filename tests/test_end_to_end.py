@@ -36,7 +36,7 @@ def test_imecd_trained_on_the_shop_is_at_least_twice_as_good_as_popularity(tmp_p
 @pytest.mark.skipif(not os.environ.get("IMECD_DATA"), reason="IMECD_DATA is not set")
 def test_a_real_catalogue_goes_from_its_raw_folder_to_metrics(tmp_path):
     data = Path(os.environ["IMECD_DATA"]) / "ml-100k"
-    options = ("--data", data, "--features", tmp_path / "features.safetensors", "--epochs", 1)
+    options = ("--data", data, "--features", tmp_path / "features.safetensors", "--epochs", 2)
     trained = run("train", *options, "--output", tmp_path / "run")
     assert trained["num_users"] == 943
     assert trained["hit@20"] > 2 * 20 / 1343, "no better than twice chance"

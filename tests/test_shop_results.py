@@ -19,7 +19,7 @@ FOLDER = BUNDLED_DATA / "results/shop"
 CELLS = {cell.name: cell for cell in cells_of("table2", 9, tuple(SYSTEMS))}
 KEPT = sorted((FOLDER / "cells").glob("*.safetensors"))
 ROWS = list(csv.DictReader((FOLDER / "table2.csv").open(encoding="utf-8")))
-LONGEST = 300
+LONGEST = 900
 """Seconds that a run may have taken to be run again in a test."""
 
 
