@@ -22,6 +22,7 @@ MIN_CLICKS, MAX_CLICKS = 5, 20
 STRAY_PERCENT = 12  # clicks that follow no journey
 ADVANCE_PERCENT = 30  # clicks after which a shopper enters the next stage of her journey
 COMPANION_PERCENT = 15  # clicks that go to the item that goes with the last one
+FIRST_STAGE_SHARES = (3, 2, 1, 0)  # shoppers who come in at each stage of their journey
 TASTE_WEIGHT = 3  # how much likelier an item of the favourite theme, the right age or the usual price is
 FIRST_DAY, DAY = 1_735_689_600, 86_400  # 1 January 2025, in seconds since 1970
 
@@ -391,7 +392,7 @@ def make_users(rng: np.random.Generator) -> list[dict]:
         users.append(
             {
                 "journey": journey,
-                "first_stage": pick(rng, (0, 1, 2), (3, 2, 1)),
+                "first_stage": pick(rng, range(len(FIRST_STAGE_SHARES)), FIRST_STAGE_SHARES),
                 "favourite_theme": pick(rng, JOURNEYS[journey][1]),
                 "age": pick_age(rng, JOURNEYS[journey][2][0]),
                 "price": int(rng.integers(len(PRICES))),
@@ -402,10 +403,7 @@ def make_users(rng: np.random.Generator) -> list[dict]:
 
 def make_clicks(rng: np.random.Generator, items: list[Item], users: list[dict]) -> list[Click]:
     """Every shopper's walk through her journey, in order of time; no item twice, every item at least five times."""
-    cells = {(kind, theme): [] for kind in KINDS for theme in THEMES}
-    for number, item in enumerate(items):
-        cells[item.kind, item.theme].append(number)
-    companions = {a: b for cell in cells.values() for a, b in zip(cell, cell[1:] + cell[:1], strict=True)}
+    cells, companions = make_cells(items)
     walks = [walk(rng, items, cells, companions, user) for user in users]
     scatter_strays(rng, items, walks)
     clicks = []
@@ -415,6 +413,14 @@ def make_clicks(rng: np.random.Generator, items: list[Item], users: list[dict]) 
             clicks.append(Click(user, item, moment, stage, stray))
             moment += 0 if chance(rng, 2) else int(rng.integers(600, 12 * DAY))  # now and then two in one basket
     return sorted(clicks, key=lambda click: click.timestamp)
+
+
+def make_cells(items: list[Item]) -> tuple[dict[tuple[str, str], list[int]], dict[int, int]]:
+    """The numbers of the items of each kind and theme, and which one goes with each."""
+    cells = {(kind, theme): [] for kind in KINDS for theme in THEMES}
+    for number, item in enumerate(items):
+        cells[item.kind, item.theme].append(number)
+    return cells, {a: b for cell in cells.values() for a, b in zip(cell, cell[1:] + cell[:1], strict=True)}
 
 
 def walk(rng, items: list[Item], cells: dict, companions: dict[int, int], user: dict) -> list[list]:
