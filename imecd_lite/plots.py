@@ -855,6 +855,40 @@ def plot_differences(differences: dict[str, tuple[float, float, float]], title: 
     return figure.update_layout(height=140 + 30 * len(names), margin_b=60)
 
 
+def plot_ceiling(values: pd.DataFrame, title: str, axis: str) -> go.Figure:
+    """For each group, a row, a bar as long as the best that is possible and in it one of what a system reaches.
+
+    Args:
+        values: the first column is the ceiling, the second the system; any others are marked on the bars.
+        axis: what the values are.
+    """
+    ceiling, system, *others = values.columns
+    groups = [html.escape(group) for group in values.index]
+    reached = values[system] / values[ceiling]
+    figure = go.Figure()
+    for name, colour, width in ((ceiling, "#d0d0d0", 0.7), (system, "#222222", 0.35)):
+        figure.add_bar(
+            x=values[name].round(4), y=groups, orientation="h", width=width, marker_color=colour, name=html.escape(name)
+        )
+    for name in others:
+        mark = {"symbol": "line-ns", "size": 16, "line": {"color": "#cc79a7", "width": 3}}
+        figure.add_scatter(x=values[name].round(4), y=groups, mode="markers", marker=mark, name=html.escape(name))
+    figure.update_traces(hovertemplate="%{fullData.name}, %{y}: %{x:.3f}<extra></extra>")
+    beside = {"mode": "text", "text": [f" {share:.0%}" for share in reached], "textposition": "middle right"}
+    figure.add_scatter(x=values[ceiling].round(4), y=groups, **beside, showlegend=False, hoverinfo="skip")
+    figure.update_xaxes(title=axis, title_standoff=6, range=[0, 1.12 * values[ceiling].max()])
+    figure.update_yaxes(range=[len(groups) - 0.5, -0.5], automargin=True, tickfont_size=13)
+    figure.update_layout(title=title, barmode="overlay")
+    rows = zip(values.index, values.to_numpy(), reached, strict=True)
+    said = (
+        f"{group} {', '.join(f'{name} {value:.3f}' for name, value in zip(values, row, strict=True))} ({share:.0%})"
+        for group, row, share in rows
+    )
+    figure = finish(figure, f"{title} {axis}: {'; '.join(said)}.")
+    legend = {"y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"}  # above, as the axis has its name below
+    return figure.update_layout(height=170 + 30 * len(groups), margin_b=60, legend=legend)
+
+
 def plot_lengths(dataset: Dataset, title: str) -> go.Figure:
     """Bars: how many customers have bought so many things, and how many products were bought so many times."""
     sides = {

@@ -24,6 +24,7 @@ from imecd_lite.plots import (
     draw_walk,
     gate_bars,
     patch_grid,
+    plot_ceiling,
     plot_code_use,
     plot_contents,
     plot_differences,
@@ -302,6 +303,19 @@ def test_differences_have_a_line_at_zero_and_those_that_hold_it_are_hollow():
     assert list(dots.marker.symbol) == ["circle", "circle-open"] and list(dots.y) == ["&lt;b&gt;a&lt;/b&gt;", "b"]
     assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 0
     assert figure.layout.meta["alt"] == "Better? N@10: <b>a</b> +0.020 (+0.010 to +0.030); b -0.010 (-0.020 to +0.000)."
+
+
+def test_what_is_reached_is_a_bar_inside_the_one_of_what_is_possible():
+    values = pd.DataFrame({"oracle": [0.5, 0.2], "<b>ours</b>": [0.4, 0.05], "theirs": [0.3, 0.1]}, ["<i>all", "new"])
+    figure = plot_ceiling(values, "What is left?", "N@10")
+    ceiling, system, marked, beside = figure.data
+    assert (ceiling.x > system.x).all() and ceiling.width > system.width and figure.layout.barmode == "overlay"
+    assert list(marked.x) == [0.3, 0.1] and list(beside.text) == [" 80%", " 25%"]
+    assert list(system.y) == ["&lt;i&gt;all", "new"] and "<b>" not in system.name
+    assert figure.layout.meta["alt"] == (
+        "What is left? N@10: <i>all oracle 0.500, <b>ours</b> 0.400, theirs 0.300 (80%); "
+        "new oracle 0.200, <b>ours</b> 0.050, theirs 0.100 (25%)."
+    )
 
 
 def test_sampling_curves_are_told_apart_by_colour_and_shape():
