@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from imecd_lite import paper
 from imecd_lite.checkpoint import MODELS, describe, load_checkpoint, refuse_other
@@ -23,7 +24,7 @@ from imecd_lite.evaluate import load_ranks, top_items
 from imecd_lite.files import read_json, write_atomically, write_rows
 from imecd_lite.plots import plot_sweeps
 from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
-from imecd_lite.results import FOLDER, Outcome, load_outcome, load_outcomes, save_outcome
+from imecd_lite.results import FOLDER, Outcome, load_outcome, load_outcomes, save_outcome, stack_ranks
 from imecd_lite.runs import VARIANTS, measure_run, new_model, replace_known, train_run, tune
 
 METRICS = tuple(TITLES)
@@ -208,6 +209,23 @@ def kept_systems(folder: Path) -> dict[str, list[Outcome]]:
     if not kept:
         raise InputError(f"{folder} holds no system of Table II; run `reproduce table2` with --output {folder}.")
     return {title: load_outcomes(folder, name) for title, name in kept.items()}
+
+
+def kept_sweep(folder: Path, target: str) -> pd.DataFrame:
+    """The points (``reports.sweep_points``) of a figure, over all seeds, from the grid in ``folder``.
+
+    Raises:
+        InputError: a value of the sweep has not been run.
+    """
+    ranks = {}
+    for cell in cells_of(target, 1, ()):
+        name, (setting, value) = cell.name.removesuffix("-seed-0"), cell.labels.values()
+        changed = any((folder / FOLDER).glob(f"{name}-seed-*.safetensors"))
+        outcomes = load_outcomes(folder, name if changed else cell.system)
+        if outcomes[0].config["model_config"][setting] != value:
+            raise InputError(f"{folder} holds no run with {setting} {value}; run `reproduce {target}` to its end.")
+        ranks[setting, value] = stack_ranks(outcomes)
+    return sweep_points(ranks)
 
 
 def available(features: Features | None) -> tuple[str, ...]:

@@ -218,6 +218,13 @@ def test_a_figure_sweeps_a_setting_and_shares_the_run_that_two_grids_have(tmp_pa
     assert 'src="http' not in html and "experts N" in html
     assert "The paper finds: Toys: best at N = 10" in text
     assert f"| num_experts | 4 | N@5 | {float(shared['ndcg@5']):.4f} |" in text
+    points = reproduce.kept_sweep(tmp_path, "figure4").set_index(["value", "metric"])["mean"]
+    assert [points[int(row["value"]), "ndcg@5"] for row in rows] == pytest.approx(
+        [float(row["ndcg@5"]) for row in rows]
+    )
+    (tmp_path / "cells/imecd-num_experts-8-seed-0.safetensors").unlink()
+    with pytest.raises(InputError, match="holds no run with num_experts 8; run `reproduce figure4`"):
+        reproduce.kept_sweep(tmp_path, "figure4")
 
 
 def test_unknown_names_and_no_seeds_are_refused_before_anything_is_written(tmp_path):
