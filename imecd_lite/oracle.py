@@ -1,6 +1,6 @@
 """The most that a history tells: the odds of the next click, by one who knows how the shop was made."""
 
-# B batch, L sequence, I items, H kinds of shoppers, S stages, K = L + 1 places in a history, the first before it
+# B batch, L sequence, I items, J journeys, H kinds of shoppers, S stages, K = L + 1 places, the first before them
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class ShopOracle(Recommender):
         if truth is None or made != list(truth[["kind", "theme"]].itertuples(name=None)):
             raise InputError(f"{dataset.path} is not the shop of seed {seed}; give the one it was made with.")
         cells, companions = make_cells(items)
-        offers, prior = [], []
+        offers, prior, journeys = [], [], []
         total = sum(share for share, _, _ in JOURNEYS.values())
-        for share, themes, kinds in JOURNEYS.values():
+        for journey, (share, themes, kinds) in enumerate(JOURNEYS.values()):
             shelves = [[n for theme in themes for n in cells[kind, theme]] for kind in kinds]
             youngest, oldest = FAMILIES[KINDS[kinds[0]].family][1]
             tastes = list(itertools.product(themes, range(youngest, oldest + 1), range(len(PRICES))))
@@ -69,8 +69,12 @@ class ShopOracle(Recommender):
                     offer[stage, [n + 1 for n in shelf]] = [appeal(items[n], user) for n in shelf]
                 offers.append(offer)
                 prior.append(share / total / len(tastes))
+                journeys.append(journey)
         first = np.array(FIRST_STAGE_SHARES) / sum(FIRST_STAGE_SHARES)
         self.register_buffer("offers", torch.from_numpy(np.stack(offers)))  # (H, S, I + 1), whole numbers
+        self.register_buffer("journeys", torch.tensor(journeys))  # (H,)
+        _, first_of = np.unique(journeys, return_index=True)
+        self.register_buffer("on_shelf", self.offers[first_of] > 0)  # (J, S, I + 1), the same for all of a journey
         self.register_buffer("prior", torch.from_numpy(np.outer(prior, first)))  # (H, S)
         goes_with = [0, *(companions[n] + 1 for n in range(len(items)))]
         self.register_buffer("companions", torch.tensor(goes_with))  # (I + 1,), 0 goes with nothing
@@ -78,8 +82,8 @@ class ShopOracle(Recommender):
         self.register_buffer("popularity", popularity)  # (I + 1,)
 
     def odds(
-        self, belief: torch.Tensor, lasts: torch.Tensor, bought: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, belief: torch.Tensor, lasts: torch.Tensor, bought: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """How likely each way to the next click is under each explanation of the clicks so far.
 
         Args:
@@ -87,32 +91,33 @@ class ShopOracle(Recommender):
                 of K places her journey took its last step.
             lasts: (B, K) the items at these places, 0 before the first.
             bought: (B, I + 1) bool.
+            weight: (B, H, S) what the items that are left on the shelf weigh together.
 
         Returns:
-            Of a stray, of taking the companion of the last step, and of choosing from the shelf, (B, H, S, K) each; and
-            what the shelf's items weigh together, (B, H, S).
+            Of a stray, of taking the companion of the last step, and of choosing from the shelf, (B, H, S, K) each.
         """
-        weight = torch.einsum("bi,hsi->bhs", (~bought).to(self.offers.dtype), self.offers)
         companion = self.companions[lasts]  # (B, K)
-        there = self.offers[..., companion].movedim(2, 0) > 0  # (B, H, S, K), on the shelf and
-        there = there & ~bought.gather(1, companion)[:, None, None]  # not yet bought
+        there = self.on_shelf[..., companion].movedim(2, 0)  # (B, J, S, K), on the shelf and
+        there = (there & ~bought.gather(1, companion)[:, None, None])[:, self.journeys]  # not yet bought
         along = (1 - STRAY) * belief * (weight > 0)[..., None]  # an empty shelf leaves nothing but to stray
         with_last = COMPANION * along * there
-        return belief - along, with_last, along - with_last, weight
+        return belief - along, with_last, along - with_last
 
-    def follow(self, item_seq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What explains the clicks of left-padded histories (B, L): ``belief``, ``lasts``, ``bought`` of ``odds``."""
+    def follow(self, item_seq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What explains the clicks of left-padded histories (B, L), and what is left: the arguments of ``odds``."""
         rows, length = item_seq.shape
         belief = self.prior.new_zeros(rows, *self.prior.shape, length + 1)  # (B, H, S, K)
         belief[..., 0] = self.prior
         lasts = F.pad(item_seq, (1, 0))
         bought = torch.zeros(rows, self.offers.shape[-1], dtype=torch.bool, device=item_seq.device)
         bought[:, 0] = True
+        weight = self.offers.sum(dim=-1).repeat(rows, 1, 1)  # (B, H, S)
         for place, click in enumerate(item_seq.T, start=1):
-            stray, with_last, chosen, weight = self.odds(belief[..., :place], lasts[:, :place], bought)
+            stray, with_last, chosen = self.odds(belief[..., :place], lasts[:, :place], bought, weight)
             is_companion = self.companions[lasts[:, :place]] == click[:, None]  # (B, K)
-            offered = self.offers[..., click].movedim(2, 0) / weight.clamp(min=1.0)  # (B, H, S)
-            step = (with_last * is_companion[:, None, None]).sum(dim=-1) + chosen.sum(dim=-1) * offered
+            offered = self.offers[..., click].movedim(2, 0)  # (B, H, S)
+            by_choice = chosen.sum(dim=-1) * offered / weight.clamp(min=1.0)
+            step = (with_last * is_companion[:, None, None]).sum(dim=-1) + by_choice
             ahead = F.pad(ADVANCE * step[..., :-1], (1, 0))  # into the next stage, where there is one
             stays = step - F.pad(ADVANCE * step[..., :-1], (0, 1))
             popularity = (self.popularity * ~bought).sum(dim=1)  # (B,)
@@ -121,8 +126,9 @@ class ShopOracle(Recommender):
             after[..., place] = stays + ahead
             real = click > 0
             belief = torch.where(real[:, None, None, None], after / after.sum(dim=(1, 2, 3), keepdim=True), belief)
+            weight = weight - offered * ~bought.gather(1, click[:, None])[..., None]
             bought.scatter_(1, click[:, None], True)
-        return belief, lasts, bought
+        return belief, lasts, bought, weight
 
     @torch.no_grad()
     def full_sort_predict(self, item_seq: torch.Tensor, user_keys: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -130,8 +136,8 @@ class ShopOracle(Recommender):
         scores = self.prior.new_empty(len(item_seq), self.offers.shape[-1])
         for rows, chunk in length_chunks(item_seq):
             for some, histories in zip(rows.split(self.ROWS_AT_ONCE), chunk.split(self.ROWS_AT_ONCE), strict=True):
-                belief, lasts, bought = self.follow(histories)
-                stray, with_last, chosen, weight = self.odds(belief, lasts, bought)
+                belief, lasts, bought, weight = self.follow(histories)
+                stray, with_last, chosen = self.odds(belief, lasts, bought, weight)
                 each = (chosen.sum(dim=-1) / weight.clamp(min=1.0)).flatten(1)  # (B, H S), of an item's weight
                 odds = each @ self.offers.flatten(0, 1)
                 odds.scatter_add_(1, self.companions[lasts], with_last.sum(dim=(1, 2)))

@@ -1,6 +1,7 @@
 """The results that come with the project: made of this shop, with these settings, and what a run of today gives."""
 
 import csv
+import dataclasses
 import random
 import shutil
 from pathlib import Path
@@ -8,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imecd_lite.config import BUNDLED_DATA
+from imecd_lite.config import BUNDLED_DATA, IMECDConfig, TrainConfig
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import load_features
 from imecd_lite.evaluate import metrics, paired_bootstrap
-from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_systems
+from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_sweep, kept_systems
 from imecd_lite.results import load_outcome, stack_ranks
 
 FOLDER = BUNDLED_DATA / "results/shop"
 CELLS = {cell.name: cell for cell in cells_of("table2", 9, tuple(SYSTEMS))}
 KEPT = sorted((FOLDER / "cells").glob("*.safetensors"))
 ROWS = list(csv.DictReader((FOLDER / "table2.csv").open(encoding="utf-8")))
+SWEEP = BUNDLED_DATA / "results/shop-ten-epochs"
 LONGEST = 900
 """Seconds that a run may have taken to be run again in a test."""
 
@@ -54,6 +56,24 @@ def test_the_table_is_that_of_the_runs():
     for row in ROWS:
         ranks = load_outcome(FOLDER / "cells" / f"{row['model']}-seed-{row['seed']}.safetensors").ranks
         assert [float(row[name]) for name in METRICS] == pytest.approx([metrics(ranks)[name] for name in METRICS])
+
+
+def test_runs_of_the_sweep_are_of_this_shop_and_differ_from_the_default_in_the_number_of_experts(shop):
+    for path in (SWEEP / "cells").iterdir():
+        outcome = load_outcome(path)
+        assert outcome.config["dataset"] == shop[0].fingerprint and len(outcome.ranks) == shop[0].num_users
+        assert outcome.config["train_config"] == dataclasses.asdict(TrainConfig(epochs=10))
+        default = dataclasses.asdict(IMECDConfig())
+        assert {k for k, v in outcome.config["model_config"].items() if default[k] != v} <= {"num_experts"}
+
+
+def test_the_sweep_is_that_of_the_runs():
+    rows = list(csv.DictReader((SWEEP / "figure4.csv").open(encoding="utf-8")))
+    points = kept_sweep(SWEEP, "figure4").set_index(["value", "metric"])["mean"]
+    assert len(points) == 2 * len(rows) == 10
+    for row in rows:
+        told = [float(row[metric]) for metric in ("hit@5", "ndcg@5")]
+        assert told == pytest.approx([points[int(row["value"]), metric] for metric in ("hit@5", "ndcg@5")])
 
 
 def test_every_system_beats_popularity():
