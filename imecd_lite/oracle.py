@@ -118,14 +118,14 @@ class ShopOracle(Recommender):
             offered = self.offers[..., click].movedim(2, 0)  # (B, H, S)
             by_choice = chosen.sum(dim=-1) * offered / weight.clamp(min=1.0)
             step = (with_last * is_companion[:, None, None]).sum(dim=-1) + by_choice
-            ahead = F.pad(ADVANCE * step[..., :-1], (1, 0))  # into the next stage, where there is one
-            stays = step - F.pad(ADVANCE * step[..., :-1], (0, 1))
+            ahead = ADVANCE * step[..., :-1]  # goes on to the next stage, where there is one
             popularity = (self.popularity * ~bought).sum(dim=1)  # (B,)
             after = torch.zeros_like(belief)
             after[..., :place] = stray * (self.popularity[click] / popularity)[:, None, None, None]
-            after[..., place] = stays + ahead
-            real = click > 0
-            belief = torch.where(real[:, None, None, None], after / after.sum(dim=(1, 2, 3), keepdim=True), belief)
+            after[..., place] = step + F.pad(ahead, (1, 0)) - F.pad(ahead, (0, 1))
+            belief = torch.where(
+                (click > 0)[:, None, None, None], after / after.sum(dim=(1, 2, 3), keepdim=True), belief
+            )
             weight = weight - offered * ~bought.gather(1, click[:, None])[..., None]
             bought.scatter_(1, click[:, None], True)
         return belief, lasts, bought, weight
