@@ -67,13 +67,13 @@ class MMMLP(SequentialRecommender):
         return torch.cat([self.item_embedding.weight, text, image], dim=-1)
 
     def encode(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """The state at each item of left-padded histories (B, L), made of all of them: (B, L, D)."""
+        """The last state of left-padded histories (B, L), made of all their items, (B, 1, D); no other is read."""
         real = (item_seq > 0)[..., None]  # (B, L, 1)
         mixed = []
         for name, x in zip(MODALITIES, F.embedding(item_seq, table, padding_idx=0).chunk(3, dim=-1), strict=True):
             x = self.input_norms[name](x)  # (B, L, D)
-            for _ in range(self.DEPTH):
-                x = self.mixers[name](x, real)
+            for step in range(1, self.DEPTH + 1):
+                x = self.mixers[name](x, real, last_only=step == self.DEPTH)
             mixed.append(x)
         return self.fusion(torch.cat(mixed, dim=-1))
 
@@ -107,11 +107,16 @@ class Mixer(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Mix ``x`` (B, L, D); ``real`` (B, L, 1) is False at the padding."""
-        length = x.shape[1]
+    def forward(self, x: torch.Tensor, real: torch.Tensor, last_only: bool = False) -> torch.Tensor:
+        """Mix ``x`` (B, L, D).
+
+        Args:
+            real: (B, L, 1) bool, False at the padding.
+            last_only: compute the last position alone, (B, 1, D).
+        """
+        length, wanted = x.shape[1], 1 if last_only else x.shape[1]
         across = (self.position_norm(x) * real).transpose(1, 2)  # (B, D, L)
         inner = F.gelu(F.linear(across, self.positions_in.weight[:, -length:], self.positions_in.bias))
-        out, bias = self.positions_out.weight[-length:], self.positions_out.bias[-length:]
-        x = x + self.dropout(F.linear(inner, out, bias)).transpose(1, 2)  # (B, L, D)
+        out, bias = self.positions_out.weight[-wanted:], self.positions_out.bias[-wanted:]
+        x = x[:, -wanted:] + self.dropout(F.linear(inner, out, bias)).transpose(1, 2)  # (B, L or 1, D)
         return x + self.channels(x)
