@@ -1,7 +1,7 @@
 # Everything runs in .venv, which `make setup` makes.
 PYTHON ?= python3
 PORT ?= 8888
-# threads that wait sleep: spinning, they halve the speed of training where a browser needs the other core
+# threads that wait sleep: spinning, they cost a third of the speed of training where a browser needs the other core
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \

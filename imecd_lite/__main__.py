@@ -131,7 +131,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     benchmark.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     for subparser in (train, tune, benchmark):
         subparser.add_argument(
-            "--model", default="imecd", help="imecd, popularity or another of Table II; a wrong name lists all"
+            "--model",
+            default="imecd",
+            help="imecd, with the defaults below, or another of Table II, with its own; a wrong name lists all",
         )
         subparser.add_argument(
             "--preset", choices=tuple(PRESETS), default="default", help="literal: the paper to the letter"
@@ -145,7 +147,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     reproduce.add_argument("--trials", type=int, default=4, help="of settings on the validation items, for each system")
     reproduce.add_argument("--models", nargs="+", help="rows of table2, such as sasrec or imecd-literal; default: all")
     for config in (IMECDConfig, TrainConfig):
-        add_fields(reproduce, config, skip=("seed",))
+        add_fields(reproduce, config, skip=("seed", "epochs"), default="what each system has")
+    reproduce.add_argument("--epochs", type=int, default=argparse.SUPPRESS, help="at most, default: 60")
 
     for subparser in (evaluate, recommend, diagnose):
         subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
@@ -165,8 +168,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     return parser, commands
 
 
-def add_fields(parser: argparse.ArgumentParser, config: type, skip: tuple[str, ...] = ()) -> None:
-    """One option for each field of a config dataclass but ``skip``, its name in kebab-case, absent unless given."""
+def add_fields(
+    parser: argparse.ArgumentParser, config: type, skip: tuple[str, ...] = (), default: str | None = None
+) -> None:
+    """One option for each field of a config dataclass but ``skip``, its name in kebab-case, absent unless given.
+
+    Args:
+        default: what --help calls the value when none is given; the field's own default unless given.
+    """
     hints = typing.get_type_hints(config)
     for field in (field for field in dataclasses.fields(config) if field.name not in skip):
         option, types = "--" + field.name.replace("_", "-"), field_types(hints[field.name])
@@ -180,7 +189,11 @@ def add_fields(parser: argparse.ArgumentParser, config: type, skip: tuple[str, .
 
         parse.__name__ = kind.__name__  # argparse names it when the value is of another type
         parser.add_argument(
-            option, type=parse, default=argparse.SUPPRESS, metavar=kind.__name__, help=f"default {field.default}"
+            option,
+            type=parse,
+            default=argparse.SUPPRESS,
+            metavar=kind.__name__,
+            help=f"default: {default or field.default}",
         )
 
 

@@ -1216,9 +1216,8 @@ def check_split(split: Callable[[list[str], list[int]], tuple[list[str], str, st
     if isinstance(answer[0], str) or not all(isinstance(item, str) for item in answer[1:]):
         return Verdict(WRONG, "the history is a list of items, the other two are one item each.")
     read = (list(answer[0]), *answer[1:])
-    if verdict := judge(
-        lambda made: read == split_with(made), SPLIT_MISTAKES, "what is tested lies after all that is trained on."
-    ):
+    right = "what is tested lies after all that is trained on of this customer."
+    if verdict := judge(lambda made: read == split_with(made), SPLIT_MISTAKES, right):
         return verdict
     history, valid, test = split_with()
     said = f"{' '.join(history)}, then {valid} and {test}"

@@ -80,7 +80,8 @@ def gate_controls(model: IMECD, modality: str, seed: int = 0) -> dict[str, torch
 
     Returns:
         By what was done, (I, D), row i - 1 for item i: Eq. 1, 2 alone; Eq. 5, 6 with all experts alike, with the gates
-        dealt out to the items at random, and with the gates of Eq. 3, 4.
+        dealt out to the items at random, with the gates of Eq. 3, 4 but the mean of all items for each item's text or
+        image, and with those gates and its own.
     """
     before, gates, mix = model.project(modality), model.route(modality).routing_weights, model.experts[modality].mix
     deal = torch.randperm(len(gates), generator=torch.Generator().manual_seed(seed)).to(gates.device)
@@ -88,6 +89,7 @@ def gate_controls(model: IMECD, modality: str, seed: int = 0) -> dict[str, torch
         "before the experts": before,
         "a flat gate": mix(before, torch.full_like(gates, 1 / gates.shape[1])),
         "gates dealt out at random": mix(before, gates[deal]),
+        "the ID's own gates, nothing to read": mix(before.mean(dim=0).expand_as(before), gates),
         "the ID's own gates": mix(before, gates),
     }
 

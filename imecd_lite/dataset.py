@@ -257,7 +257,8 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
     """Read a dataset folder and apply the paper's filters (section IV-A1).
 
     Items without text or picture are dropped, then users and items with fewer than five interactions until none is
-    left. Ties in time keep the order of the file. A folder without ``items.csv`` is an ids-only dataset.
+    left (the paper says "at least 5" and "more than 5"). Ties in time keep the order of the file. A folder without
+    ``items.csv`` is an ids-only dataset.
 
     Raises:
         InputError: something is missing or malformed; the message names the file, the line and what to do.

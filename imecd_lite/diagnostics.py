@@ -101,7 +101,7 @@ def top_and_ranks(
 
 
 def jaccard(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean overlap of two lists of items a user, (U, K) each: shared over all."""
+    """Mean overlap of two lists of items a user, (U, K) each: the items in both over the items in either."""
     shared = (first[:, :, None] == second[:, None, :]).sum(axis=(1, 2))
     return float((shared / (2 * first.shape[1] - shared)).mean())
 

@@ -211,8 +211,18 @@ def kept_systems(folder: Path) -> dict[str, list[Outcome]]:
     return {title: load_outcomes(folder, name) for title, name in kept.items()}
 
 
+def kept_variants(folder: Path) -> dict[str, list[Outcome]]:
+    """IMECD, first, and Table III's variants from the grid in ``folder``, all seeds of each, by title.
+
+    Raises:
+        InputError: one of them has not been run.
+    """
+    names = {cell.labels["model"]: cell.name.removesuffix("-seed-0") for cell in cells_of("table3", 1, ())}
+    return {title: load_outcomes(folder, name) for title, name in names.items()}
+
+
 def kept_sweep(folder: Path, target: str) -> pd.DataFrame:
-    """The points (``reports.sweep_points``) of a figure, over all seeds, from the grid in ``folder``.
+    """The points (``reports.sweep_points``) of a figure from the grid in ``folder``, over the seeds that all have.
 
     Raises:
         InputError: a value of the sweep has not been run.
@@ -225,7 +235,8 @@ def kept_sweep(folder: Path, target: str) -> pd.DataFrame:
         if outcomes[0].config["model_config"][setting] != value:
             raise InputError(f"{folder} holds no run with {setting} {value}; run `reproduce {target}` to its end.")
         ranks[setting, value] = stack_ranks(outcomes)
-    return sweep_points(ranks)
+    seeds = min(map(len, ranks.values()))
+    return sweep_points({point: table[:seeds] for point, table in ranks.items()})
 
 
 def available(features: Features | None) -> tuple[str, ...]:

@@ -110,6 +110,12 @@ def test_controls_are_sums_over_experts_under_each_gate(model):
         torch.testing.assert_close(versions["a flat gate"][i], sum(opinions) / len(opinions))
         dealt = sum(gate * opinion for gate, opinion in zip(own.routing_weights[deal[i]], opinions, strict=True))
         torch.testing.assert_close(versions["gates dealt out at random"][i], dealt)
+        opinions = [
+            weight @ before.mean(dim=0) + bias
+            for weight, bias in zip(experts.expert_weight, experts.expert_bias, strict=True)
+        ]
+        unread = sum(gate * opinion for gate, opinion in zip(own.routing_weights[i], opinions, strict=True))
+        torch.testing.assert_close(versions["the ID's own gates, nothing to read"][i], unread)
 
 
 def score(model):

@@ -203,6 +203,12 @@ def test_table3_takes_one_part_away_at_a_time(tmp_path):
         assert {k: v for k, v in config.items() if full[k] != v} == runs.VARIANTS[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| w/o")] == list(configs)
+    kept = reproduce.kept_variants(tmp_path)
+    assert list(kept) == ["IMECD", *configs]
+    assert all(kept[name][0].config["model_config"] == config for name, config in configs.items())
+    (tmp_path / "cells/imecd-use_text-False-seed-0.safetensors").unlink()
+    with pytest.raises(InputError, match="no run of 'imecd-use_text-False'; reproduce a table"):
+        reproduce.kept_variants(tmp_path)
 
 
 def test_a_figure_sweeps_a_setting_and_shares_the_run_that_two_grids_have(tmp_path):
@@ -222,6 +228,8 @@ def test_a_figure_sweeps_a_setting_and_shares_the_run_that_two_grids_have(tmp_pa
     assert [points[int(row["value"]), "ndcg@5"] for row in rows] == pytest.approx(
         [float(row["ndcg@5"]) for row in rows]
     )
+    reproduce.reproduce("table2", base, seeds=2, systems=("imecd",))
+    assert reproduce.kept_sweep(tmp_path, "figure4").set_index(["value", "metric"])["mean"].equals(points)
     (tmp_path / "cells/imecd-num_experts-8-seed-0.safetensors").unlink()
     with pytest.raises(InputError, match="holds no run with num_experts 8; run `reproduce figure4`"):
         reproduce.kept_sweep(tmp_path, "figure4")
