@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table
-from imecd_lite.evaluate import ndcg, paired_bootstrap
+from imecd_lite.evaluate import device_of, ndcg, paired_bootstrap
 from imecd_lite.model import IMECD, LossOutput, Recommender
 
 STEP_COUNTS = (1, 2, 4, 8, 16, 32)
@@ -87,14 +87,24 @@ def mending(model: IMECD, modality: str) -> np.ndarray:
 
 @torch.no_grad()
 def top_and_ranks(
-    model: IMECD, dataset: Dataset, split: Split, seed: int = 0, num_inference_steps: int | None = None, k: int = 10
+    model: Recommender,
+    dataset: Dataset,
+    split: Split,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    k: int = 10,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each user's first K items, (U, K), and the rank of the true one, (U,), after so many reverse steps."""
+    """Each user's first K items, (U, K), and the rank of the true one, (U,): both for the price of one.
+
+    Args:
+        num_inference_steps: of models that take reverse steps; None for all.
+    """
     top, ranks = np.zeros((len(split.users), k), dtype=np.int64), np.zeros(len(split.users), dtype=np.int64)
-    device = model.item_embedding.weight.device
+    device = device_of(model)
+    steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
     for batch in eval_batches(dataset, split, BATCH_SIZE):
         users, batch = batch.users, batch.to(device)
-        scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed, num_inference_steps)
+        scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed, **steps)
         top[users] = scores.topk(k).indices.cpu()
         ranks[users] = (scores >= scores.gather(1, batch.pos_items[:, None])).sum(dim=1).cpu()
     return top, ranks

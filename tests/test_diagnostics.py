@@ -96,6 +96,10 @@ def test_top_items_and_ranks_are_those_of_the_evaluation(model):
     np.testing.assert_array_equal(top, top_items(model, DATASET, SPLIT, k=4))
     fewer, _ = diagnostics.top_and_ranks(model, DATASET, SPLIT, num_inference_steps=1, k=4)
     assert (fewer != top).any()
+    other = SASRec(tiny.CONFIG, DATASET.num_items).eval()
+    top, ranks = diagnostics.top_and_ranks(other, DATASET, SPLIT, k=4)
+    np.testing.assert_array_equal(ranks, target_ranks(other, DATASET, SPLIT))
+    np.testing.assert_array_equal(top, top_items(other, DATASET, SPLIT, k=4))
 
 
 def test_the_gain_is_a_share_with_its_paired_interval():
