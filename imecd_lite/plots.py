@@ -1010,7 +1010,7 @@ def plot_sweeps(points: pd.DataFrame, title: str) -> DescribedFigure:
     for (setting, metric), line in points.groupby(["setting", "metric"], sort=False):
         place = {"row": metrics.index(metric) + 1, "col": settings.index(setting) + 1}
         trace = go.Scatter(
-            x=[str(value) for value in line["value"]],
+            x=[f"{value:g}" for value in line["value"]],
             y=line["mean"].round(4),
             error_y=interval_bars(*(line[column].to_numpy() for column in ("mean", "low", "high"))),
             mode="lines+markers",
@@ -1024,7 +1024,7 @@ def plot_sweeps(points: pd.DataFrame, title: str) -> DescribedFigure:
             figure.update_yaxes(title=label, **place)
         if place["row"] == len(metrics):
             figure.update_xaxes(title=SETTINGS[setting], title_standoff=4, **place)
-        told = ", ".join(f"{mean:.3f} at {value}" for value, mean in zip(line["value"], line["mean"], strict=True))
+        told = ", ".join(f"{mean:.3f} at {value:g}" for value, mean in zip(line["value"], line["mean"], strict=True))
         said.append(f"{label} by {setting}: {told}")
     figure.update_xaxes(type="category")
     figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")

@@ -13,14 +13,16 @@ from imecd_lite.config import BUNDLED_DATA, IMECDConfig, TrainConfig
 from imecd_lite.dataset import load_dataset
 from imecd_lite.encoders import load_features
 from imecd_lite.evaluate import metrics, paired_bootstrap
-from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_sweep, kept_systems
+from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_sweep, kept_systems, kept_variants
 from imecd_lite.results import load_outcome, stack_ranks
 
 FOLDER = BUNDLED_DATA / "results/shop"
 CELLS = {cell.name: cell for cell in cells_of("table2", 9, tuple(SYSTEMS))}
 KEPT = sorted((FOLDER / "cells").glob("*.safetensors"))
 ROWS = list(csv.DictReader((FOLDER / "table2.csv").open(encoding="utf-8")))
-SWEEP = BUNDLED_DATA / "results/shop-ten-epochs"
+SHORT = BUNDLED_DATA / "results/shop-ten-epochs"
+FIGURES = ("figure4", "figure5", "figure6")
+SHORT_CELLS = {cell.name: cell for target in ("table3", *FIGURES) for cell in cells_of(target, 3, ())}
 LONGEST = 900
 """Seconds that a run may have taken to be run again in a test."""
 
@@ -58,22 +60,33 @@ def test_the_table_is_that_of_the_runs():
         assert [float(row[name]) for name in METRICS] == pytest.approx([metrics(ranks)[name] for name in METRICS])
 
 
-def test_runs_of_the_sweep_are_of_this_shop_and_differ_from_the_default_in_the_number_of_experts(shop):
-    for path in (SWEEP / "cells").iterdir():
-        outcome = load_outcome(path)
+def test_short_runs_are_of_this_shop_and_differ_from_the_default_in_what_they_are_named_after(shop):
+    default = dataclasses.asdict(IMECDConfig())
+    for path in (SHORT / "cells").iterdir():
+        outcome, cell = load_outcome(path), SHORT_CELLS[path.stem]
         assert outcome.config["dataset"] == shop[0].fingerprint and len(outcome.ranks) == shop[0].num_users
-        assert outcome.config["train_config"] == dataclasses.asdict(TrainConfig(epochs=10))
-        default = dataclasses.asdict(IMECDConfig())
-        assert {k for k, v in outcome.config["model_config"].items() if default[k] != v} <= {"num_experts"}
+        assert outcome.config["train_config"] == dataclasses.asdict(TrainConfig(epochs=10, seed=cell.seed))
+        assert {k: v for k, v in outcome.config["model_config"].items() if default[k] != v} == cell.changes
 
 
-def test_the_sweep_is_that_of_the_runs():
-    rows = list(csv.DictReader((SWEEP / "figure4.csv").open(encoding="utf-8")))
-    points = kept_sweep(SWEEP, "figure4").set_index(["value", "metric"])["mean"]
-    assert len(points) == 2 * len(rows) == 10
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_is_that_of_the_runs(figure):
+    rows = list(csv.DictReader((SHORT / f"{figure}.csv").open(encoding="utf-8")))
+    points = kept_sweep(SHORT, figure).set_index(["setting", "value", "metric"])["mean"]
+    assert len(points) == 2 * len(rows) > 0
     for row in rows:
         told = [float(row[metric]) for metric in ("hit@5", "ndcg@5")]
-        assert told == pytest.approx([points[int(row["value"]), metric] for metric in ("hit@5", "ndcg@5")])
+        place = row["setting"], float(row["value"])
+        assert told == pytest.approx([points[*place, metric] for metric in ("hit@5", "ndcg@5")])
+
+
+def test_the_table_of_variants_is_that_of_the_runs():
+    rows = list(csv.DictReader((SHORT / "table3.csv").open(encoding="utf-8")))
+    kept = kept_variants(SHORT)
+    assert len(rows) == 3 * len(kept) == 18
+    for row in rows:
+        ranks = kept[row["model"]][int(row["seed"])].ranks
+        assert [float(row[name]) for name in METRICS] == pytest.approx([metrics(ranks)[name] for name in METRICS])
 
 
 def test_every_system_beats_popularity():
