@@ -295,7 +295,8 @@ def run_train(options: argparse.Namespace) -> None:
     def announce(model) -> None:
         print(f"{options.model} with {sum(p.numel() for p in model.parameters()):,} parameters on {device}.")
         if num_processes() > 1:
-            print(f"{num_processes()} processes are sharing each batch of {train_config.batch_size}.")
+            work = "sharing" if options.model == "imecd" else "each computing the whole of"
+            print(f"{num_processes()} processes are {work} each batch of {train_config.batch_size}.")
 
     run = (options.model, model_config, train_config, dataset, features, output, device, options.resume)
     history = train_run(*run, on_model=announce, on_epoch=print_epoch)

@@ -23,8 +23,9 @@ Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def make_betas(beta_schedule: str, num_train_timesteps: int) -> torch.Tensor:
     """beta_1 ... beta_T, float64 (T,).
 
-    ``truncated_linear`` (section IV-A4) runs from 1000/T * 0.0001 + 0.01 to 1000/T * 0.02 + 0.01, or, where that end
-    passes 1, to 1000/T * 0.001 + 0.01. ``linear`` is DDPM's 0.0001 to 0.02, scaled by 1000/T.
+    ``truncated_linear`` (section IV-A4, the ends as in DiffuRec's code) runs from 1000/T * 0.0001 + 0.01 to
+    1000/T * 0.02 + 0.01, or, where that end passes 1, to 1000/T * 0.001 + 0.01. ``linear`` is DDPM's 0.0001 to 0.02,
+    scaled by 1000/T.
     """
     scale = 1000 / num_train_timesteps
     if beta_schedule == "truncated_linear":
@@ -88,7 +89,7 @@ class NoiseSchedule(nn.Module):
 
 
 def timestep_embedding(timesteps: torch.Tensor, hidden_size: int) -> torch.Tensor:
-    """Sinusoidal embedding of t (B,) -> (B, D): cosines then sines of t at D/2 frequencies from 1 to 1/10,000."""
+    """Sinusoidal embedding of t (B,) -> (B, D): cosines then sines of t at D/2 frequencies from 1 towards 1/10,000."""
     half = hidden_size // 2
     frequencies = torch.exp(-torch.arange(half, device=timesteps.device) / half * math.log(10_000))
     angles = timesteps[:, None] * frequencies  # (B, D/2)

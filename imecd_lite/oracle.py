@@ -37,7 +37,7 @@ class ShopOracle(Recommender):
     By Bayes' rule over all that is hidden: her journey, her tastes, the stage she is in and which clicks were strays.
     To rank by these odds is the best that anybody can do with a history, on average over the shops that could have been
     made, so it says what is left to gain. It reads no text and no picture, as it knows what the items are; what it does
-    not know is how popular an item is with strays: there it counts training clicks.
+    not know is how popular an item is with strays (one click in eight): there it counts training clicks.
 
     Args:
         dataset: a shop made by ``shop --seed``, with all of its items.

@@ -38,7 +38,8 @@ class DiffuRec(SequentialRecommender):
     As the official code has it (``src/diffurec.py``, ``src/model.py``), of which these points are left out: the mask on
     queries, which lets the padding into the last state (here it is on keys); the loss-aware sampler of steps, which
     that code never updates (here they are uniform); the learning rate's fall after 100 epochs, which early stopping
-    does not reach. With lambda about 0.001 the T reverse steps recommend much what one does: compare them with
+    does not reach; Xavier's initial values in the feed-forward layers (here PyTorch's), GELU by its approximation and
+    dropout within them. With lambda about 0.001 the T reverse steps recommend much what one does: compare them with
     ``num_inference_steps=1``. Scores are random, but a user's depend on (seed, user) alone.
 
     Args:

@@ -42,10 +42,11 @@ class DiQDiff(DiffuRec):
     """DiffuRec whose history is mixed with a learned code of histories like it, and whose predictions repel each other.
 
     As the official code has it (``src/codiffu.py``), but for these points. Codes there are means over the batch at
-    hand, in testing too, so that a user's scores depend on others; here they are a buffer that ``after_step`` moves.
-    Its choice of a code is random in testing and passes no gradient to the selector; here it is the likeliest in
-    testing, and straight-through in training. Its reverse steps take the variance for its logarithm. Its contrastive
-    loss names the vector itself as the positive; the same value is written here as the repulsion that it is.
+    hand, in testing too, so that a user's scores depend on others, and a code that nobody chose becomes a history of
+    the batch; here they are a buffer that ``after_step`` moves, and such a code stays as it is. Its choice of a code is
+    random in testing and passes no gradient to the selector; here it is the likeliest in testing, and straight-through
+    in training. Its reverse steps take the variance for its logarithm. Its contrastive loss names the vector itself as
+    the positive; the same value is written here as the repulsion that it is.
 
     Args:
         config: as for ``DiffuRec``, noise_scale being the weight of x_t and t, which is not random here; codebook_size

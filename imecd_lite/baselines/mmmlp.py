@@ -26,7 +26,8 @@ class MMMLP(SequentialRecommender):
     Handled otherwise: linear maps bring the frozen features to D units, where the code loads features of that size;
     padding is kept out of the mixing. There, the loops over text and image layers begin anew each time, so that one
     acts; here all four do. Left out: the code's mixer over the pixels of an image, which it builds and never calls;
-    the frozen image features stand in. Its dropout is not published; ours is that of the config.
+    the frozen image features stand in. Its dropout is not published; ours is that of the config, on what a perceptron
+    adds, not within it too.
 
     Args:
         config: hidden_size, max_length and dropout are used.
@@ -60,6 +61,9 @@ class MMMLP(SequentialRecommender):
         self.mixers = nn.ModuleDict({name: Mixer(config.max_length, size, config.dropout) for name in MODALITIES})
         self.fusion = nn.Sequential(nn.LayerNorm(3 * size), nn.Linear(3 * size, size), nn.LayerNorm(size))
         self.apply(initialise)
+        for mixer in self.mixers.values():  # convolutions in the code, which its initialisation leaves as they are
+            mixer.positions_in.reset_parameters()
+            mixer.positions_out.reset_parameters()
 
     def item_embeddings(self) -> torch.Tensor:
         """(I + 1, 3 D), row 0 zero: ID embedding, text and image side by side."""
