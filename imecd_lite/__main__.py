@@ -67,18 +67,18 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command(run_doctor, "check this installation, offline")
 
     shop = command(run_shop, "generate the teaching shop")
-    shop.add_argument("--output", type=Path, required=True, help="folder to make")
-    shop.add_argument("--seed", type=int, default=0)
+    shop.add_argument("--output", type=path, required=True, help="folder to make")
+    shop.add_argument("--seed", type=seed, default=0)
 
     help = "turn data from elsewhere into a dataset folder"
     prepare = subparsers.add_parser("prepare", help=help, description=help, allow_abbrev=False)
     kinds = prepare.add_subparsers(dest="kind", required=True)
 
     own = command(run_prepare_csv, "your own shop's tables, CSV or Parquet, and pictures", kinds)
-    own.add_argument("--interactions", type=Path, required=True, help="file: who bought what and when")
-    own.add_argument("--items", type=Path, help="file: what the items are; without it an ids-only dataset")
-    own.add_argument("--images", type=Path, help="folder of pictures, named in a column or <item id>.jpg, .png ...")
-    own.add_argument("--output", type=Path, required=True, help="folder to make")
+    own.add_argument("--interactions", type=path, required=True, help="file: who bought what and when")
+    own.add_argument("--items", type=path, help="file: what the items are; without it an ids-only dataset")
+    own.add_argument("--images", type=path, help="folder of pictures, named in a column or <item id>.jpg, .png ...")
+    own.add_argument("--output", type=path, required=True, help="folder to make")
     for name, default in {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}.items():
         own.add_argument(f"--{name}-column", metavar="NAME", help=f"what --interactions calls it; default: {default}")
     own.add_argument("--items-item-column", metavar="NAME", help="what --items calls it; default: as --item-column")
@@ -86,16 +86,16 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         own.add_argument(f"--{name}-column", metavar="NAME", help=f"what --items calls it; default: {name}")
 
     amazon = command(run_prepare_amazon, "Amazon review data, release of 2018, with pictures", kinds)
-    amazon.add_argument("--output", type=Path, required=True, help="folder to make")
+    amazon.add_argument("--output", type=path, required=True, help="folder to make")
     amazon.add_argument("--dataset", help="Toys_and_Games, Video_Games, Musical_Instruments, Grocery_and_Gourmet_Food")
-    amazon.add_argument("--reviews", type=Path, help="5-core reviews, gzip or plain; default: download")
-    amazon.add_argument("--meta", type=Path, help="metadata, gzip or plain; default: download")
+    amazon.add_argument("--reviews", type=path, help="5-core reviews, gzip or plain; default: download")
+    amazon.add_argument("--meta", type=path, help="metadata, gzip or plain; default: download")
     amazon.add_argument("--base-url", help="of a mirror with the folders categoryFilesSmall and metaFiles2")
 
     pretrain = command(run_pretrain, "train the tiny text and image encoders")
-    pretrain.add_argument("--data", type=Path, required=True, help="dataset folder")
-    pretrain.add_argument("--output", type=Path, required=True, help="folder for the encoders")
-    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--data", type=path, required=True, help="dataset folder")
+    pretrain.add_argument("--output", type=path, required=True, help="folder for the encoders")
+    pretrain.add_argument("--seed", type=seed, default=0)
 
     encode = command(run_encode, "turn titles and pictures into feature tables")
     train = command(run_train, "train a model")
@@ -110,15 +110,15 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     benchmark = command(run_benchmark, "measure how fast a model trains and recommends here")
     for subparser in (encode, train, tune, evaluate, recommend, diagnose, reproduce, benchmark):
         required = {"default": BUNDLED_DATA / "shop"} if subparser is benchmark else {"required": True}
-        subparser.add_argument("--data", type=Path, help="dataset folder", **required)
-        subparser.add_argument("--features", type=Path, help="feature file, for data folders that are read-only")
+        subparser.add_argument("--data", type=path, help="dataset folder", **required)
+        subparser.add_argument("--features", type=path, help="feature file, for data folders that are read-only")
         subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
         subparser.add_argument("--image-encoder", help="hub name or folder; default: the bundled one")
         subparser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
-    train.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    train.add_argument("--output", type=path, required=True, help="folder for the checkpoint")
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
-    tune.add_argument("--output", type=Path, required=True, help="folder for the trials; one that holds some goes on")
+    tune.add_argument("--output", type=path, required=True, help="folder for the trials; one that holds some goes on")
     tune.add_argument("--trials", type=int, required=True, help="how many, the first with the settings given here")
     benchmark.add_argument("--runs", type=int, default=3, help="of which each figure is the median")
     benchmark.add_argument(
@@ -142,7 +142,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
             add_fields(subparser, config)
 
     reproduce.add_argument("target", help="table2, table3, figure4, figure5, figure6 or figure7")
-    reproduce.add_argument("--output", type=Path, required=True, help="folder for the result; a grid in it goes on")
+    reproduce.add_argument("--output", type=path, required=True, help="folder for the result; a grid in it goes on")
     reproduce.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     reproduce.add_argument("--trials", type=int, default=4, help="of settings on the validation items, for each system")
     reproduce.add_argument("--models", nargs="+", help="rows of table2, such as sasrec or imecd-literal; default: all")
@@ -151,19 +151,19 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     reproduce.add_argument("--epochs", type=int, default=argparse.SUPPRESS, help="at most, default: 60")
 
     for subparser in (evaluate, recommend, diagnose):
-        subparser.add_argument("--checkpoint", type=Path, required=True, help="folder that training wrote")
+        subparser.add_argument("--checkpoint", type=path, required=True, help="folder that training wrote")
     for subparser in (evaluate, recommend):
-        subparser.add_argument("--seed", type=int, default=0, help="of the reverse diffusion")
+        subparser.add_argument("--seed", type=seed, default=0, help="of the reverse diffusion")
         subparser.add_argument("--mask-seen", action="store_true", help="leave out what the user already has")
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
     diagnose.add_argument("--split", choices=("valid", "test"), default="valid")
-    compare.add_argument("--runs", type=Path, nargs="+", required=True, help="run folders of one system, a seed each")
-    compare.add_argument("--against", type=Path, nargs="+", required=True, help="run folders of the other")
+    compare.add_argument("--runs", type=path, nargs="+", required=True, help="run folders of one system, a seed each")
+    compare.add_argument("--against", type=path, nargs="+", required=True, help="run folders of the other")
     compare.add_argument("--split", choices=("valid", "test"), default="test")
     compare.add_argument("--metric", default="ndcg@10", help="hit@K or ndcg@K")
-    evaluate.add_argument("--ranks", type=Path, help="also write each user's rank of the true item to this CSV")
+    evaluate.add_argument("--ranks", type=path, help="also write each user's rank of the true item to this CSV")
     recommend.add_argument("--user", required=True, help="user id")
-    recommend.add_argument("--top-k", type=int, default=10)
+    recommend.add_argument("--top-k", type=int, help="how many; default: 10, or all where there are fewer")
     recommend.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser, commands
 
@@ -195,6 +195,24 @@ def add_fields(
             metavar=kind.__name__,
             help=f"default: {default or field.default}",
         )
+
+
+def path(text: str) -> Path:
+    """An argument that names a file or folder."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8; rename it") from None
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; name a file or folder")
+    return Path(text)
+
+
+def seed(text: str) -> int:
+    """An argument that seeds a generator of random numbers."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
+    return int(text)
 
 
 def pick_configs(options: argparse.Namespace) -> tuple[IMECDConfig, TrainConfig]:
@@ -316,7 +334,7 @@ def run_tune(options: argparse.Namespace) -> None:
     print(describe_data(dataset))
 
     def print_trial(row: dict[str, float]) -> None:
-        settings = ", ".join(f"{name} {value:g}" for name, value in list(row.items())[4:])
+        settings = ", ".join(f"{name} {value:g}" for name, value in list(row.items())[5:])
         print(f"trial {row['trial']}: validation N@10 {row['valid_ndcg@10']:.4f} with {settings}", flush=True)
 
     search = (options.model, model_config, train_config, dataset, features, options.trials, options.output, device)
@@ -327,6 +345,8 @@ def run_reproduce(options: argparse.Namespace) -> None:
     """Run a grid of the paper; the last line names the file that shows the result."""
     from imecd_lite.reproduce import SYSTEMS, Reproduction, available, reproduce
 
+    if options.models and options.target != "table2":
+        raise InputError(f"--models chooses rows of table2; {options.target} has IMECD alone, leave it out.")
     device, started = pick_device(options.device), time.monotonic()
     names = {field.name for config in (IMECDConfig, TrainConfig) for field in dataclasses.fields(config)}
     given = {name: value for name, value in vars(options).items() if name in names}
@@ -349,6 +369,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Measure a trained model; the last line is one JSON object."""
     from imecd_lite.evaluate import measure, save_ranks, target_ranks
 
+    if options.ranks and options.ranks.is_dir():
+        raise InputError(f"--ranks {options.ranks} is a folder; name a file to write.")
     model, dataset = open_checkpoint(options)
     split = dataset.split(options.split)
     ranks = target_ranks(model, dataset, split, mask_seen=options.mask_seen, seed=options.seed, progress=True)
@@ -364,7 +386,8 @@ def run_recommend(options: argparse.Namespace) -> None:
     from imecd_lite.recommend import recommend
 
     model, dataset = open_checkpoint(options)
-    table = recommend(model, dataset, options.user, options.top_k, options.seed, options.mask_seen).drop(columns="item")
+    top_k = min(10, dataset.num_items) if options.top_k is None else options.top_k
+    table = recommend(model, dataset, options.user, top_k, options.seed, options.mask_seen).drop(columns="item")
     if options.json:
         print(json.dumps({"user_id": options.user, "items": table.to_dict("records")}, default=float))
     else:
@@ -445,7 +468,7 @@ def describe_data(dataset) -> str:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in dataset.dropped.items() if count) or "nothing"
     return (
         f"{numbers['users']:,} users, {numbers['items']:,} items, {numbers['interactions']:,} interactions, "
-        f"{numbers['avg_length']:.2f} a user; dropped: {dropped}."
+        f"{numbers['avg_length']:.2f} a user{', ids only' if dataset.items is None else ''}; dropped: {dropped}."
     )
 
 
@@ -458,4 +481,6 @@ def print_epoch(row: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a title may have letters that a terminal has not
     sys.exit(main())

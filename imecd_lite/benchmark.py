@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def made_up(num_users: int, num_items: int, length: int, feature_size: int = 768
     Raises:
         InputError: a number is too small to train on.
     """
-    if min(num_users, num_items) < 1 or length < 3:
-        raise InputError(f"{num_users} users, {num_items} items, {length} each: it takes 1, 1 and 3 at least.")
+    if num_users < 1 or num_items < 2 or length < 4:
+        raise InputError(f"{num_users} users, {num_items} items, {length} each: it takes 1, 2 and 4 at least.")
     generator = np.random.default_rng(0)
     dataset = Dataset(
         path=Path("made-up"),
@@ -154,12 +155,15 @@ def benchmark(
     batches = [batch.to(device) for batch in itertools.islice(drawn, NUM_STEPS)]
     few = some_users(dataset, np.random.default_rng(0).permutation(dataset.num_users)[:NUM_USERS])
     model = new_model(name, model_config, dataset, features).to(device)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise InputError(f"{name} learns nothing that could be timed; benchmark another model.")
     model.fit_statistics(dataset)
     tasks = tasks_of(model, train_config, batches, few)
     for run in tasks.values():
         run()
     peak, model = peak_memory(device), model.eval()
-    first = [seconds_of(lambda: recommend(model, dataset, dataset.user_ids[0]), device) for _ in range(runs + 1)][1:]
+    ask = partial(recommend, model, dataset, dataset.user_ids[0], min(10, dataset.num_items))
+    first = [seconds_of(ask, device) for _ in range(runs + 1)][1:]
     if naive := naive and isinstance(model, IMECD):
         inputs = (features.text, features.image) if features else ()
         twin = NaiveIMECD(model.config, dataset.num_items, *inputs)

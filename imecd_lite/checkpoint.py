@@ -87,6 +87,9 @@ def refuse_other(where: Path, then: dict, info: dict) -> None:
     How long it may last, ``epochs`` and ``patience``, is free to change.
     """
     then, now = (run | run["model_config"] | run["train_config"] for run in (then, info))
+    for name, what in {"dataset": "data", "features": "text and image features"}.items():
+        if then.get(name) != now[name]:
+            raise InputError(f"The run in {where} was begun on other {what}; name the same, or another folder.")
     for name in sorted(set(now) - {"model_config", "train_config", "epochs", "patience"}):
         if then.get(name) != now[name]:
             raise InputError(
@@ -106,6 +109,7 @@ def read_description(folder: Path) -> dict:
         raise InputError(f"{source} does not describe a trained model, it has no {missing[0]!r}; name another folder.")
     kinds = {"model": str, "model_config": dict, "train_config": dict, "dataset": str}
     wrong = [key for key, kind in kinds.items() if not isinstance(info[key], kind)]
+    wrong += ["model"] if not wrong and info["model"] not in MODELS else []
     if wrong:
         found = f"its {wrong[0]!r} is {quote(info[wrong[0]])}"
         raise InputError(f"{source} does not describe a trained model, {found}; name another folder.")

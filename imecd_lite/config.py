@@ -204,4 +204,7 @@ def from_dict(kind: type, values: dict, source: str) -> object:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(f"{source} has an unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None

@@ -264,8 +264,12 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
         InputError: something is missing or malformed; the message names the file, the line and what to do.
     """
     path = Path(path)
+    if max_length < 1:
+        raise InputError(f"max_length is {max_length}; it must be a whole number of at least 1.")
     table = read_interactions(path / "interactions.csv")
     items = read_items(path) if (path / "items.csv").exists() else None
+    if items is None:
+        refuse_near_items(path)
     dropped = {"interactions with items without text or picture": 0}
     if items is not None:
         complete = items[(items[["title", "brand", "category"]] != "").any(axis=1) & (items["image"] != "")]
@@ -278,6 +282,8 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
         raise nothing_left(path, table, dropped)
     table = core.sort_values("timestamp", kind="stable")
     user_ids, item_ids = sorted(table["user_id"].unique()), sorted(table["item_id"].unique())
+    if len(item_ids) < 2:
+        raise InputError(f"Of {path} the item {quote(item_ids[0])} alone is left; to rank takes two, add more data.")
     users = pd.Index(user_ids).get_indexer(table["user_id"])
     order = np.argsort(users, kind="stable")
     cuts = np.cumsum(np.bincount(users))[:-1]
@@ -354,6 +360,14 @@ def read_items(path: Path) -> pd.DataFrame:
     outside = items["image"].map(lambda image: bool(image) and leaves_folder(image)).astype(bool)
     refuse_lines(source, items, "image", outside, "leaves the folder", f"give a path below {path}")
     return items
+
+
+def refuse_near_items(path: Path) -> None:
+    """Raise ``InputError`` where a folder without ``items.csv`` looks as if it were to have one."""
+    for name in os.listdir(path):
+        if name.lower() == "items.csv":
+            fault = "is a link to a file that is not there" if name == "items.csv" else "is not called items.csv"
+            raise InputError(f"{path / name} {fault}; mend that, or delete it to train on ids alone.")
 
 
 def leaves_folder(image: str) -> bool:

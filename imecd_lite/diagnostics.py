@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table
+from imecd_lite.errors import InputError
 from imecd_lite.evaluate import device_of, ndcg, paired_bootstrap
 from imecd_lite.model import IMECD, LossOutput, Recommender
 
@@ -146,6 +147,12 @@ def kmeans(sequences: np.ndarray, num_codes: int, seed: int = 0, num_starts: int
 def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence[int] = STEP_COUNTS) -> dict:
     """Every number of the module, by its name; what needs a planted truth is left out where there is none."""
     model.eval()
+    codes = model.config.codebook_size if model.codebooks else 1
+    if dataset.num_users < codes or dataset.num_items <= NUM_NEIGHBOURS:
+        raise InputError(
+            f"{dataset.path} has {dataset.num_users} users and {dataset.num_items} items; to diagnose this model takes "
+            f"{codes} and {NUM_NEIGHBOURS + 1} at least."
+        )
     truth, report = read_truth(dataset), {}
 
     def note(name: str, modality: str, value: float) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from imecd_lite.dataset import Batch, Dataset, Split, eval_batches
+from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table, refuse_lines
 from imecd_lite.errors import InputError
 from imecd_lite.files import write_atomically
 from imecd_lite.model import MAX_LOGITS, Recommender
@@ -56,7 +56,8 @@ def top_items(
     mask_seen: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
-    """The items recommended to each user, best first, (U, K)."""
+    """The items recommended to each user, best first, (U, K); all of them where there are fewer than ``k``."""
+    k = min(k, dataset.num_items)
     top = torch.zeros(len(split.users), k, dtype=torch.int64, device=device_of(model))
     for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed):
         top[batch.users] = scores.topk(k).indices
@@ -79,6 +80,8 @@ def score_batches(
     progress: bool = False,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Batches of a split with the model's scores (B, I + 1), the model in eval mode, one process's share."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     training, device = model.training, device_of(model)
     batch_size = min(batch_size, max(MAX_LOGITS // dataset.num_items, 1))
     model.eval()
@@ -93,7 +96,10 @@ def score_batches(
                     f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"
                 )
             if scores.isnan().any():
-                raise ValueError("scores hold NaN; the model has diverged, train it with a lower learning_rate")
+                raise InputError(
+                    "The scores hold NaN: the model has diverged; train it with a lower learning_rate, or with other "
+                    "settings nearer their defaults."
+                )
             if mask_seen:
                 for row, user, target in zip(scores, batch.users.tolist(), batch.pos_items.tolist(), strict=True):
                     true_score = row[target].clone()
@@ -117,9 +123,12 @@ def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
 def user_values(ranks: np.ndarray, metric: str) -> np.ndarray:
     """A metric such as "ndcg@10" for each user, (U,)."""
     name, _, k = metric.partition("@")
-    if name not in ("hit", "ndcg") or not k.isdigit() or int(k) < 1:
+    if name not in ("hit", "ndcg") or not k.isdecimal() or int(k) < 1:
         raise ValueError(f"metric must be hit@K or ndcg@K, got {metric!r}")
-    return {"hit": hit, "ndcg": ndcg}[name](np.asarray(ranks), int(k))
+    ranks = np.asarray(ranks)
+    if not ranks.size or ranks.min() < 1:
+        raise ValueError(f"ranks must be some, from 1, got {ranks.min() if ranks.size else 'none'}")
+    return {"hit": hit, "ndcg": ndcg}[name](ranks, int(k))
 
 
 def metrics(ranks: np.ndarray, ks: tuple[int, ...] = (5, 10, 20)) -> dict[str, float]:
@@ -234,13 +243,15 @@ def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) ->
 
 def load_ranks(path: Path) -> pd.Series:
     """The ranks that ``save_ranks`` wrote, by user id. ``InputError`` when the file is missing or is another."""
-    try:
-        table = pd.read_csv(path, dtype={"user_id": str})
-        return table.set_index("user_id")["rank"].astype(np.int64)
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a file of ranks ({error}); train or evaluate anew.") from None
+    if not path.exists():
+        raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?")
+    table = read_table(path, ("user_id", "rank"))
+    if table.empty:
+        raise InputError(f"{path} holds no ranks; train or evaluate anew.")
+    twice, whole = table["user_id"].duplicated(), table["rank"].str.fullmatch("[1-9][0-9]{0,9}")
+    refuse_lines(path, table, "user_id", twice, "is there twice", "train or evaluate anew")
+    refuse_lines(path, table, "rank", ~whole, "is not a whole number from 1", "train or evaluate anew")
+    return table.set_index("user_id")["rank"].astype(np.int64)
 
 
 def compare_runs(
@@ -254,7 +265,7 @@ def compare_runs(
         "relative_interval", a paired bootstrap over users.
 
     Raises:
-        InputError: a run has no ranks, or the runs rank different users.
+        InputError: a run has no ranks, the runs rank different users, or ``others`` have 0, which nothing compares to.
     """
     tables = [[load_ranks(Path(run) / f"ranks_{split}.csv") for run in group] for group in (runs, others)]
     users = tables[0][0].index
@@ -264,6 +275,8 @@ def compare_runs(
     ranks, other_ranks = (np.stack([table.loc[users] for table in group]) for group in tables)  # (S, U)
     means, other_means = (user_values(group, metric).mean(axis=1) for group in (ranks, other_ranks))  # (S,)
     interval, base = paired_bootstrap(ranks, other_ranks, metric), other_means.mean()
+    if not base:
+        raise InputError(f"{metric} of {others[0]} is 0, nothing compares to that; choose another metric.")
     difference = means.mean() - base
     return {
         "metric": metric,

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from imecd_lite.dataset import Batch, Dataset
-from imecd_lite.errors import InputError
+from imecd_lite.errors import InputError, quote
 from imecd_lite.model import Recommender
 
 
@@ -45,9 +45,11 @@ def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed
         items: 1 ... I, at least one, the latest last.
         seed: of the reverse diffusion.
     """
-    if not items:
+    if not len(items):
         raise InputError("The history is empty; give at least one item.")
-    history = torch.tensor(items)[None, -dataset.max_length :]  # (1, L)
+    history = torch.as_tensor(items)[None, -dataset.max_length :]  # (1, L)
+    if history.is_floating_point() or history.min() < 1 or history.max() > dataset.num_items:
+        raise InputError(f"The history is {quote(items)}; give whole numbers from 1 to {dataset.num_items}.")
     nobody, times = torch.zeros(1, dtype=torch.int64), 86_400.0 * torch.arange(history.shape[1])[None]
     device = next(iter(model.state_dict().values())).device
     return model.predict(Batch(history, nobody, nobody, nobody, times).to(device), seed)[0]
@@ -71,12 +73,18 @@ def recommend(
     """
     if user_id not in dataset.user_ids:
         raise InputError(f"There is no user {user_id!r} in {dataset.path}; user ids look like {dataset.user_ids[0]!r}.")
-    if not 1 <= top_k <= dataset.num_items:
-        raise InputError(f"top_k is {top_k}; it must be from 1 to {dataset.num_items}, the number of items.")
+    if type(top_k) is not int or not 1 <= top_k <= dataset.num_items:
+        raise InputError(f"top_k is {top_k!r}; it must be from 1 to {dataset.num_items}, the number of items.")
     user = dataset.user_ids.index(user_id)
     scores = score_history(model, dataset, user, seed=seed)  # (I + 1,)
+    if len(scores) != dataset.num_items + 1:
+        raise InputError(
+            f"The model ranks {len(scores) - 1} items, {dataset.path} has {dataset.num_items}; give its data."
+        )
     if mask_seen:
         scores[torch.as_tensor(dataset.sequences[user])] = -torch.inf
+    if not torch.isfinite(scores).any():
+        raise InputError(f"The user {user_id!r} has all items already; recommend without mask_seen.")
     best = scores.topk(top_k)
     table = pd.DataFrame({"rank": range(1, top_k + 1), "item": best.indices.cpu(), "score": best.values.cpu()})
     table.insert(1, "item_id", [dataset.item_ids[item - 1] for item in table["item"]])

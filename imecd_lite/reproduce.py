@@ -73,6 +73,9 @@ SWEEPS = {
 TARGETS = ("table2", "table3", *SWEEPS)
 """What can be reproduced."""
 
+OF_FEATURES = {"use_experts", "use_text", "use_image", "num_experts"}
+"""Settings that change nothing on an ids-only dataset."""
+
 
 class Cell(NamedTuple):
     """One run of a grid: a system, what is changed in its settings, a seed."""
@@ -281,17 +284,26 @@ def reproduce(
         The file that shows the result.
 
     Raises:
-        InputError: ``target`` or a system is unknown, ``seeds`` is not positive, or a run was begun otherwise.
+        InputError: ``target`` or a system is unknown, ``seeds`` or the trials are not positive, what ``target`` varies
+            has no effect on this dataset, or a run was begun otherwise.
     """
     for name, known in ((target, TARGETS), *((system, SYSTEMS) for system in systems)):
         if name not in known:
             raise InputError(f"There is no {name!r} to reproduce; there are {', '.join(known)}.")
-    if seeds < 1:
-        raise InputError(f"seeds is {seeds}; it must be a whole number of at least 1.")
-    cells, output = cells_of(target, seeds, systems), reproduction.output
+    for name, number in (("seeds", seeds), ("trials", reproduction.trials)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; it must be a whole number of at least 1.")
+    output, needless = reproduction.output, set() if reproduction.features else OF_FEATURES
+
+    def grid(systems: Sequence[str]) -> list[Cell]:
+        return [cell for cell in cells_of(target, seeds, systems) if not needless & set(cell.changes)]
+
+    cells = grid(systems)
+    if not cells:
+        raise InputError(f"What {target} varies has no effect on an ids-only dataset; choose another.")
     for number, cell in enumerate(cells, start=1):
         reproduction.run(cell)
-        finished = [one for one in cells_of(target, seeds, tuple(SYSTEMS)) if reproduction.is_done(one)]
+        finished = [one for one in grid(tuple(SYSTEMS)) if reproduction.is_done(one)]
         write_rows(output / f"{target}.csv", [reproduction.row(one) for one in finished])
         if on_cell:
             on_cell(number, len(cells), cell, reproduction.row(cell))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,16 +66,21 @@ def train_run(
         on_epoch: called with each row of the history.
 
     Raises:
-        InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise.
+        InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise or can't be resumed.
     """
-    if is_main() and not resume and any((output / file).exists() for file in ("config.json", STATE_FILE)):
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; name a folder for the run.")
+    begun = (output / "model.safetensors").exists() or (output / STATE_FILE).exists()
+    if is_main() and begun and not resume:
         raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
+    if (output / "metrics.json").exists() and not (output / STATE_FILE).exists():
+        raise InputError(f"{output} holds a finished run without {STATE_FILE}, to go on from; name another --output.")
     model = new_model(name, model_config, dataset, features, train_config.seed).to(device)
     if on_model:
         on_model(model)
     info = describe(name, model, train_config, dataset, features)
     if is_main():
-        if (output / "config.json").exists():
+        if begun:
             refuse_other(output, read_description(output), info)
         write_json(output / "config.json", info)
     history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
@@ -146,22 +153,28 @@ def tune(
     ``output/trials.csv`` has a row for each; where a trial's folder is gone, its row counts, if it has the settings.
 
     Returns:
-        The rows, best first: trial, valid_ndcg@10, best_epoch, seconds and the settings.
+        The rows, best first: trial, valid_ndcg@10, best_epoch, seconds, run (a hash of all that decides the result) and
+        the settings.
 
     Raises:
-        InputError: ``trials`` is not positive, or a folder holds a trial with other settings.
+        InputError: ``trials`` is not positive, or a trial that is there has other settings or data.
     """
     if trials < 1:
         raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
-    rows, tuned = [], MODELS[name].TUNED if tuned is None else tuned
-    kept = pd.read_csv(output / "trials.csv").to_dict("records") if (output / "trials.csv").exists() else []
+    rows, kept, tuned = [], read_trials(output / "trials.csv"), MODELS[name].TUNED if tuned is None else tuned
     for trial in range(1, trials + 1):
         folder, settings = output / f"trial-{trial:03}", draw_settings(tuned, trial, train_config.seed)
         configs = [replace_known(config, settings) for config in (model_config, train_config)]
         values = vars(configs[0]) | vars(configs[1])
         settings = {setting: values[setting] for setting in tuned}
+        info = describe(name, new_model(name, configs[0], dataset, features), configs[1], dataset, features)
+        run = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
         known = [row for row in kept if row["trial"] == trial and settings.items() <= row.items()]
         if known and not folder.exists():
+            if known[0]["run"] != run:
+                raise InputError(
+                    f"{output / 'trials.csv'} has trial {trial} of other data or settings; name another --output."
+                )
             rows.append(known[0])
         else:
             history = train_run(name, *configs, dataset, features, folder, device, resume=True)
@@ -170,12 +183,24 @@ def tune(
                 "valid_ndcg@10": history.rows[history.best_epoch - 1]["valid_ndcg@10"],
                 "best_epoch": history.best_epoch,
                 "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+                "run": run,
             }
             rows.append(row | settings)
             write_rows(output / "trials.csv", rows + kept[trial:])
         if on_trial:
             on_trial(rows[-1])
     return sorted(rows, key=lambda row: -row["valid_ndcg@10"])
+
+
+def read_trials(path: Path) -> list[dict[str, float]]:
+    """The rows of a ``trials.csv``, none where there is no file; ``InputError`` when it is not what ``tune`` writes."""
+    if not path.exists():
+        return []
+    try:
+        table = pd.read_csv(path, dtype={"run": str})
+        return table.astype({"trial": int, "valid_ndcg@10": float, "run": str}).to_dict("records")
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is no list of trials ({error}); delete it, and they are run anew.") from None
 
 
 VARIANTS = {

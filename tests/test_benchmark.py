@@ -132,7 +132,7 @@ def test_made_up_data_have_the_size_asked_for_and_train(small):
     assert report["train_sequences_per_s"] > 0 and not any("speedup" in name for name in report)
 
 
-@pytest.mark.parametrize("size", [(0, 5, 5), (5, 0, 5), (5, 5, 2)])
+@pytest.mark.parametrize("size", [(0, 5, 5), (5, 1, 5), (5, 5, 3)])
 def test_data_too_small_to_train_on_are_refused(size):
     with pytest.raises(InputError, match=f"{size[0]} users, {size[1]} items, {size[2]} each"):
         made_up(*size)
@@ -141,3 +141,10 @@ def test_data_too_small_to_train_on_are_refused(size):
 def test_another_model_has_no_naive_variant(small):
     report = benchmark("sasrec", small, TrainConfig(), tiny.tiny_dataset(), None, runs=1)
     assert report["recommend_users_per_s"] > 0 and not any("speedup" in name for name in report)
+    with pytest.raises(InputError, match="popularity learns nothing that could be timed"):
+        benchmark("popularity", small, TrainConfig(), tiny.tiny_dataset(), None, runs=1)
+
+
+def test_the_smallest_data_that_are_taken_can_be_measured(small):
+    report = benchmark("sasrec", small, TrainConfig(), *made_up(1, 2, 4, feature_size=5), runs=1)
+    assert report["recommend_users_per_s"] > 0

@@ -179,9 +179,9 @@ def test_unknown_and_impossible_settings_in_a_config_are_refused(saved):
     change(saved, model_config=config | {"hiden_size": 8})
     refused(saved, r"config\.json has an unknown setting 'hiden_size'; the settings are hidden_size, ")
     change(saved, model_config=config | {"dropout": 2.0})
-    refused(saved, "dropout is 2.0; it must be")
+    refused(saved, r"config\.json: dropout is 2.0; it must be")
     change(saved, model_config=config, model="newest")
-    refused(saved, "no model 'newest'")
+    refused(saved, r"config\.json .* its 'model' is 'newest'")
 
 
 JSON = (
@@ -214,12 +214,13 @@ def test_a_run_is_gone_on_with_as_it_was_begun(saved):
     refuse_other(saved, info, info | {"train_config": info["train_config"] | {"epochs": 99, "patience": 99}})
     for changes in (
         {"model": "popularity"},
-        {"dataset": "other"},
-        {"features": None},
         {"model_config": info["model_config"] | {"lambda_c": 0.7}},
         {"train_config": info["train_config"] | {"seed": 7}},
     ):
         with pytest.raises(InputError, match=r"was begun with .* not .*; resume with that"):
+            refuse_other(saved, info, info | changes)
+    for changes, what in (({"dataset": "other"}, "data"), ({"features": None}, "text and image features")):
+        with pytest.raises(InputError, match=f"was begun on other {what}; name the same, or another folder"):
             refuse_other(saved, info, info | changes)
 
 

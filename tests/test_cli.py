@@ -7,6 +7,8 @@ import csv
 import dataclasses
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -286,6 +288,56 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(data, trained):
     assert contents(trained[0]) == before
 
 
+def test_a_finished_run_without_its_state_is_not_begun_anew(tmp_path, data, trained):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    (run / "training_state.safetensors").unlink()
+    before = contents(run)
+    complaint = refused("train", "--data", data, "--output", run, *SMALL, "--resume")
+    assert "finished run without training_state.safetensors" in complaint and contents(run) == before
+
+
+def test_a_run_that_diverged_says_so_and_its_folder_can_be_used_again(tmp_path, data):
+    run = ("train", "--data", data, "--output", tmp_path / "run", *SMALL, "--epochs", "1")
+    assert "lower learning_rate" in refused(*run, "--learning-rate", "1e30")
+    assert command(*run, "--learning-rate", "0.001")[0] == 0
+
+
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_refused_before_any_work(tmp_path, data, trained):
+    (tmp_path / "file").touch()
+    complaint = refused("train", "--data", data, "--output", tmp_path / "file", *SMALL)
+    assert "file is a file; name a folder for the run" in complaint
+    evaluate = ("evaluate", "--data", data, "--checkpoint", trained[0], "--ranks")
+    assert "is a folder; name a file to write" in refused(*evaluate, tmp_path)
+    assert "the path is empty" in refused(*evaluate, "")
+    assert r"'hol\udce9.csv' is not UTF-8; rename it" in refused(*evaluate, "hol\udce9.csv")
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**31), "1.5", "x"])
+def test_seeds_that_generators_do_not_take_are_refused(data, trained, seed):
+    complaint = refused("evaluate", "--data", data, "--checkpoint", trained[0], f"--seed={seed}")
+    assert f"'{seed}' is not a whole number from 0 to 2147483647" in complaint
+
+
+def test_rows_are_chosen_for_table2_alone(tmp_path, data):
+    complaint = refused("reproduce", "table3", "--data", data, "--output", tmp_path / "out", "--models", "sasrec")
+    assert "--models chooses rows of table2" in complaint and not (tmp_path / "out").exists()
+
+
+def test_letters_that_the_terminal_has_not_are_replaced(tmp_path):
+    folder = write_shop(tmp_path / "shop")
+    table = (folder / "items.csv").read_text(encoding="utf-8").replace("Thing", "Вещь")
+    (folder / "items.csv").write_text(table, encoding="utf-8")
+    run = ("--data", folder, "--features", tmp_path / "features.safetensors")
+    assert command("train", *run, "--output", tmp_path / "run", "--model", "popularity")[0] == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "imecd_lite", "recommend", *run, "--checkpoint", tmp_path / "run", "--user", "U003"],
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"????" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -509,7 +561,7 @@ def test_features_of_other_encoders_are_refused(tmp_path, shop):
     other = ("--text-encoder", "another/encoder", "--features", tmp_path / "other.safetensors")
     assert "other text and image features" in refused("evaluate", "--data", shop, "--checkpoint", run, *other)
     complaint = refused("train", "--data", shop, "--output", run, *SMALL, "--epochs", "1", "--resume", *other)
-    assert "was begun with features" in complaint and contents(run) == before
+    assert "was begun on other text and image features" in complaint and contents(run) == before
 
 
 def test_without_text_and_image_a_folder_with_pictures_trains_on_ids(tmp_path, shop):

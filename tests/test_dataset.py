@@ -122,6 +122,25 @@ def test_a_folder_without_items_is_ids_only(tmp_path):
     assert load_dataset(write_ids(tmp_path)).items is None
 
 
+def test_what_looks_like_items_is_not_taken_for_none(tmp_path, shop):
+    folder = write_ids(tmp_path / "ids")
+    (folder / "items.csv").symlink_to("nowhere.csv")
+    with pytest.raises(InputError, match=r"items.csv is a link to a file that is not there"):
+        load_dataset(folder)
+    (shop / "items.csv").rename(shop / "Items.CSV")
+    with pytest.raises(InputError, match=r"Items.CSV is not called items.csv"):
+        load_dataset(shop)
+
+
+def test_one_item_and_no_length_are_refused(tmp_path):
+    rows = "".join(f"u,i,{time}\n" for time in range(6))
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    with pytest.raises(InputError, match="the item 'i' alone is left"):
+        load_dataset(tmp_path)
+    with pytest.raises(InputError, match="max_length is -3"):
+        load_dataset(tmp_path, max_length=-3)
+
+
 def test_truth_files_are_never_opened(shop, monkeypatch):
     (shop / "truth").mkdir()
     (shop / "truth/users.csv").write_text("user_id,journey\n")

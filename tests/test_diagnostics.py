@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from imecd_lite import diagnostics
 from imecd_lite.baselines import SASRec
+from imecd_lite.dataset import some_users
+from imecd_lite.errors import InputError
 from imecd_lite.evaluate import paired_bootstrap, target_ranks, top_items
 
 DATASET = tiny.tiny_dataset()
@@ -136,6 +138,12 @@ def test_with_a_truth_the_report_says_what_was_found(model, tmp_path):
     assert set(report["gate_type_nmi"]) == {"text", "image"}
     for name in ("code_journey_nmi", "code_journey_nmi_kmeans", "misleading_text_auc", "misleading_image_auc"):
         assert 0 <= report[name] <= 1
+
+
+def test_too_few_users_or_items_are_refused_with_how_many_it_takes(model):
+    few = some_users(DATASET, np.arange(3))
+    with pytest.raises(InputError, match=r"3 users and 13 items; to diagnose this model takes \d+ and 11 at least"):
+        diagnostics.diagnose(model, few, few.split("valid"))
 
 
 def test_modules_that_are_switched_off_are_left_out():

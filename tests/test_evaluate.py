@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import tiny
 import torch
 from made_data import write_ids
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalNormalizedDCG
@@ -17,6 +18,7 @@ from imecd_lite.evaluate import (
     compare_runs,
     coverage,
     list_overlap,
+    load_ranks,
     metrics,
     ndcg,
     paired_bootstrap,
@@ -25,6 +27,7 @@ from imecd_lite.evaluate import (
     save_ranks,
     target_ranks,
     top_items,
+    user_values,
 )
 from imecd_lite.model import Recommender
 
@@ -229,8 +232,45 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
     with pytest.raises(InputError, match=r"ranks_valid.csv is not there"):
         compare_runs([run], [run], split="valid")
     (other / "ranks_test.csv").write_text("user_id,place\n1,2\n")
-    with pytest.raises(InputError, match=r"ranks_test.csv is not a file of ranks"):
+    with pytest.raises(InputError, match=r"ranks_test.csv must have one column 'rank'"):
         compare_runs([run], [other])
+    for content, complaint in {
+        "user_id,rank\n": "ranks_test.csv holds no ranks",
+        "user_id,rank\n0,1\n1,0\n": "line 3: rank '0' is not a whole number from 1",
+        "user_id,rank\n0,1.9\n1,2\n": "line 2: rank '1.9' is not a whole number from 1",
+        "user_id,rank\n0,1\n0,2\n": "line 3: user_id '0' is there twice",
+    }.items():
+        (other / "ranks_test.csv").write_text(content)
+        with pytest.raises(InputError, match=complaint):
+            compare_runs([run], [other])
+    nobody = made_run(tmp_path / "c", [50, 60])
+    with pytest.raises(InputError, match=r"ndcg@10 of .*c is 0, nothing compares to that"):
+        compare_runs([run], [nobody])
+
+
+def test_users_may_be_called_what_others_write_for_nothing(tmp_path):
+    users = ["NA", "n/a", "null", "7"]
+    run = made_run(tmp_path / "a", [1, 2, 3, 4], users)
+    assert load_ranks(run / "ranks_test.csv").to_dict() == dict(zip(users, [1, 2, 3, 4], strict=True))
+    other = made_run(tmp_path / "b", [4, 3, 2, 1], users[::-1])
+    assert compare_runs([run], [other])["difference"] == 0
+
+
+def test_what_is_no_rank_and_no_batch_is_refused():
+    for ranks in ([], [3, 0], [-1]):
+        with pytest.raises(ValueError, match="ranks must be some, from 1"):
+            metrics(np.array(ranks))
+    with pytest.raises(ValueError, match=r"metric must be hit@K or ndcg@K, got 'hit@²'"):
+        user_values([1], "hit@²")
+    dataset, model = tiny.tiny_dataset(), tiny.tiny_model()
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got -1"):
+        target_ranks(model, dataset, dataset.split("test"), batch_size=-1)
+
+
+def test_of_a_small_catalogue_all_is_recommended():
+    dataset, model = tiny.tiny_dataset(), tiny.tiny_model()
+    top = top_items(model, dataset, dataset.split("test"), k=tiny.NUM_ITEMS + 5)
+    assert np.array_equal(np.sort(top, axis=1), np.tile(np.arange(1, tiny.NUM_ITEMS + 1), (dataset.num_users, 1)))
 
 
 def test_the_interval_of_seeds_is_that_of_each_users_mean():

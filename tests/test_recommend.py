@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import top_items
@@ -68,7 +69,7 @@ def test_an_unknown_user_is_refused_with_an_example():
         recommend(tiny.Listed(), DATASET, "nobody")
 
 
-@pytest.mark.parametrize("top_k", [0, -1, tiny.NUM_ITEMS + 1])
+@pytest.mark.parametrize("top_k", [0, -1, tiny.NUM_ITEMS + 1, 2.5])
 def test_an_impossible_top_k_is_refused_with_the_range(top_k):
     with pytest.raises(InputError, match=f"top_k is {top_k}; it must be from 1 to 13"):
         recommend(tiny.Listed(), DATASET, "user 0", top_k=top_k)
@@ -80,5 +81,18 @@ def test_a_history_that_nobody_has_is_scored_by_its_latest_items_alone():
     item_seq, user_keys, seed = model.asked[0]
     assert item_seq.tolist() == [[4, 5, 6, 7, 8, 9]] and seed == 5 and user_keys.shape == (1,)
     assert scores.tolist()[1:] == list(range(1, tiny.NUM_ITEMS + 1))
+    assert torch.equal(score_items(model, DATASET, np.arange(1, 10), seed=5), scores)
     with pytest.raises(InputError, match="The history is empty"):
         score_items(model, DATASET, [])
+    for items in ([0], [1, tiny.NUM_ITEMS + 1], [1.5], [-1]):
+        with pytest.raises(InputError, match=r"The history is \[.*\]; give whole numbers from 1 to 13"):
+            score_items(model, DATASET, items)
+
+
+def test_who_has_everything_and_a_model_of_other_items_are_refused():
+    everything = tiny.tiny_dataset([np.arange(1, tiny.NUM_ITEMS + 1)] * 3)
+    with pytest.raises(InputError, match="'user 0' has all items already"):
+        recommend(tiny.Listed(), everything, "user 0", mask_seen=True)
+    other = dataclasses.replace(DATASET, item_ids=DATASET.item_ids[:-1])
+    with pytest.raises(InputError, match="The model ranks 13 items, made-up has 12"):
+        recommend(tiny.Listed(), other, "user 0")

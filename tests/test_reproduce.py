@@ -163,8 +163,26 @@ def test_a_table_needs_neither_the_runs_nor_the_trials_folders(table2, tmp_path,
     reproduce.reproduce("table2", grid(tmp_path, 2), 2, FEW)
     for name in ("table2.csv", "table2.md"):
         assert (tmp_path / name).read_bytes() == (table2 / name).read_bytes()
-    with pytest.raises(InputError, match="batch_size 32, not 16"):
+    with pytest.raises(InputError, match=r"trials.csv has trial 1 of other data or settings; name another"):
         reproduce.reproduce("table2", grid(tmp_path, 2, batch_size=16), 2, ("popularity",))
+
+
+def test_users_that_are_called_nothing_keep_their_ranks(tmp_path):
+    named = dataclasses.replace(DATASET, user_ids=["NA", "null", *DATASET.user_ids[2:]])
+    reproduce.reproduce("table2", Reproduction(named, FEATURES, tmp_path, 1, SMALL), 1, ("popularity",))
+    model = load_checkpoint(tmp_path / "runs/popularity-seed-0", named, FEATURES)
+    (outcome,) = load_outcomes(tmp_path, "popularity")
+    assert outcome.ranks.tolist() == target_ranks(model, named, named.split("test")).tolist()
+
+
+def test_on_ids_alone_what_changes_nothing_is_left_out(tmp_path):
+    ids = Reproduction(DATASET, None, tmp_path, 1, SMALL | {"epochs": 1})
+    reproduce.reproduce("table3", ids, 1)
+    assert [row["model"] for row in rows_of(tmp_path / "table3.csv")] == ["IMECD", "w/o MS-VQ", "w/o CDG_CL"]
+    with pytest.raises(InputError, match="What figure4 varies has no effect on an ids-only dataset"):
+        reproduce.reproduce("figure4", ids, 1)
+    with pytest.raises(InputError, match="trials is 0"):
+        reproduce.reproduce("table2", grid(tmp_path, 0), 1, ("popularity",))
 
 
 def test_other_settings_are_refused_by_name(table2):

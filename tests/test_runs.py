@@ -118,6 +118,19 @@ def test_a_trial_whose_folder_is_gone_counts_by_its_row_if_it_has_the_settings(t
         assert [row["trial"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
+def test_a_row_of_other_data_is_refused_and_so_is_a_damaged_file(tmp_path):
+    search(tmp_path, 1)
+    shutil.rmtree(tmp_path / "trial-001")
+    other = tiny.tiny_dataset(tiny.random_sequences(seed=1))
+    for dataset, model in ((other, MODEL), (tiny.tiny_dataset(), dataclasses.replace(MODEL, hidden_size=8))):
+        with pytest.raises(InputError, match=r"trials.csv has trial 1 of other data or settings"):
+            tune("imecd", model, TRAIN, dataset, None, 1, tmp_path)
+    for content in (b"", b"place\n1\n", b"trial,run\n\xff,1\n", b"trial,run,valid_ndcg@10\none,x,0.1\n"):
+        (tmp_path / "trials.csv").write_bytes(content)
+        with pytest.raises(InputError, match=r"trials.csv is no list of trials"):
+            search(tmp_path, 1)
+
+
 def test_no_trials_are_refused(tmp_path):
     with pytest.raises(InputError, match="trials is 0"):
         search(tmp_path, 0)
