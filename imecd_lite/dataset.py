@@ -134,6 +134,20 @@ class Dataset:
             "avg_length": total / self.num_users,
         }
 
+    def user_number(self, user_id: str) -> int:
+        """The position of a user in ``user_ids``; ``InputError`` when there is no such user."""
+        return self.number_of(self.user_ids, user_id, "user")
+
+    def item_number(self, item_id: str) -> int:
+        """An item's number, 1 ... I; ``InputError`` when there is no such item."""
+        return self.number_of(self.item_ids, item_id, "item") + 1
+
+    def number_of(self, ids: list[str], name: str, kind: str) -> int:
+        """The position of a name in a list; ``InputError`` when it is not there."""
+        if name not in ids:
+            raise InputError(f"There is no {kind} {quote(name)} in {self.path}; {kind} ids look like {ids[0]!r}.")
+        return ids.index(name)
+
     def split(self, name: str) -> Split:
         """Leave-one-out: "test" holds out each user's last item, "valid" the last but one."""
         if name not in ("valid", "test"):

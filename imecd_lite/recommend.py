@@ -71,11 +71,9 @@ def recommend(
     Returns:
         rank, item_id, title, score and item (the index), best first; no title for an ids-only dataset.
     """
-    if user_id not in dataset.user_ids:
-        raise InputError(f"There is no user {user_id!r} in {dataset.path}; user ids look like {dataset.user_ids[0]!r}.")
+    user = dataset.user_number(user_id)
     if type(top_k) is not int or not 1 <= top_k <= dataset.num_items:
         raise InputError(f"top_k is {top_k!r}; it must be from 1 to {dataset.num_items}, the number of items.")
-    user = dataset.user_ids.index(user_id)
     scores = score_history(model, dataset, user, seed=seed)  # (I + 1,)
     if len(scores) != dataset.num_items + 1:
         raise InputError(

@@ -143,7 +143,7 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
         user_id: who is shown first; the first of all when None.
         top_k: recommendations shown.
     """
-    first = dataset.user_ids.index(user_id) if user_id else 0
+    first = dataset.user_number(user_id) if user_id else 0
     length = int(dataset.lengths[first])
     shopper = ipywidgets.IntSlider(first + 1, 1, dataset.num_users, description="shopper", layout=WIDE)
     bought = ipywidgets.IntSlider(length - 1, 1, length, description="bought", layout=WIDE)
@@ -235,7 +235,7 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
         user_id: whose history is there first; the first customer's when None.
         top_k: recommendations shown.
     """
-    first = dataset.user_ids.index(user_id) + 1 if user_id else 1
+    first = dataset.user_number(user_id) + 1 if user_id else 1
     names = dataset.item_ids if dataset.items is None else dataset.items["title"].tolist()
     customer = ipywidgets.IntSlider(first, 1, dataset.num_users, description="customer", layout=WIDE, style=LABELLED)
     find = ipywidgets.Text(description="find", placeholder="a word or two", layout=WIDE, style=LABELLED)
@@ -354,7 +354,7 @@ def neighbour_explorer(
     if truth is not None:
         for label, value in (("the honest", ""), ("text misleads", "text"), ("picture misleads", "image")):
             groups[label] = (np.flatnonzero(truth["misleading"] == value) + 1).tolist()
-    start = dataset.item_ids.index(item_id) + 1 if item_id else 1
+    start = dataset.item_number(item_id) if item_id else 1
     among = ipywidgets.Dropdown(options=[label for label in groups if groups[label]], description="among")
     item = ipywidgets.IntSlider(start, 1, dataset.num_items, description="item", layout=WIDE)
     page = ipywidgets.HTML()
@@ -504,8 +504,8 @@ def gate_explorer(
     from imecd_lite.diagnostics import read_truth  # loads scikit-learn, which other widgets can do without
 
     truth, count = read_truth(dataset).get("items"), dataset.num_items
-    start = dataset.item_ids.index(item_id) + 1 if item_id else 1
-    first = dataset.user_ids.index(user_id) + 1 if user_id else 1
+    start = dataset.item_number(item_id) if item_id else 1
+    first = dataset.user_number(user_id) + 1 if user_id else 1
     look = {"layout": ipywidgets.Layout(width="440px", max_width="100%"), "style": LABELLED}
     item = ipywidgets.IntSlider(start, 1, count, description="item", **look)
     id_of = ipywidgets.IntSlider(start, 1, count, description="has the ID of", **look)
@@ -801,7 +801,7 @@ def code_explorer(
     for control in (shopper, lambda_q):
         control.observe(show_shopper, "value")
     if user_id is not None:
-        user = dataset.user_ids.index(user_id)
+        user = dataset.user_number(user_id)
         code.value = int(choices[modality][0][user]) + 1
         show_code(user)
     else:
@@ -898,7 +898,7 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
     """
     tables = {name: table.detach() for name, table in model.item_embeddings().items()}
     maps = {name: flat_map(table[1:]) for name, table in tables.items()}
-    first, most = dataset.user_ids.index(user_id) + 1 if user_id else 1, model.config.num_train_timesteps
+    first, most = dataset.user_number(user_id) + 1 if user_id else 1, model.config.num_train_timesteps
     walk_of = lru_cache(maxsize=64)(lambda *chosen: walk(model, dataset, *chosen, tables))
     look = {"layout": WIDE, "style": LABELLED}
     play = ipywidgets.Play(value=0, min=0, max=most, interval=400, show_repeat=False, description="play")

@@ -141,6 +141,18 @@ def test_one_item_and_no_length_are_refused(tmp_path):
         load_dataset(tmp_path, max_length=-3)
 
 
+def test_users_and_items_have_numbers_and_who_is_not_there_is_named(shop):
+    dataset = load_dataset(shop)
+    for number, user_id in enumerate(dataset.user_ids):
+        assert dataset.user_number(user_id) == number
+    for number, item_id in enumerate(dataset.item_ids, start=1):
+        assert dataset.item_number(item_id) == number
+    with pytest.raises(InputError, match=f"There is no user 'zz' in .*; user ids look like '{dataset.user_ids[0]}'"):
+        dataset.user_number("zz")
+    with pytest.raises(InputError, match=f"There is no item 'zz' in .*; item ids look like '{dataset.item_ids[0]}'"):
+        dataset.item_number("zz")
+
+
 def test_truth_files_are_never_opened(shop, monkeypatch):
     (shop / "truth").mkdir()
     (shop / "truth/users.csv").write_text("user_id,journey\n")
