@@ -60,10 +60,10 @@ class Item(NamedTuple):
 
 
 def prepare_amazon(
-    output: Path,
+    output: Path | str,
     dataset: str | None = None,
-    reviews: Path | None = None,
-    metadata: Path | None = None,
+    reviews: Path | str | None = None,
+    metadata: Path | str | None = None,
     base_url: str = BASE_URL,
     manners: Manners = POLITE,
     progress: bool = False,
@@ -81,7 +81,8 @@ def prepare_amazon(
     Raises:
         InputError: a file is not there, not whole or not of this format, or the network is down.
     """
-    paths = {"reviews": reviews, "metadata": metadata}
+    output = Path(output)
+    paths = {kind: path and Path(path) for kind, path in {"reviews": reviews, "metadata": metadata}.items()}
     if dataset is None and None in paths.values():
         raise InputError("Name a --dataset to download, or both --reviews and --meta, files that are here.")
     if dataset not in (None, *DATASETS):

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from imecd_lite.config import BUNDLED_DATA
@@ -34,6 +34,8 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pictures of these formats are opened; others, such as PostScript, would start foreign programs."""
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused: opening one of this size takes about 700 MB of memory."""
+TOO_DEEP = "its pixels have 32 bits, not 8 or 16"
+"""Why a picture is refused that doesn't say which of its numbers is white."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def load_features(
     dataset: Dataset,
     text_encoder: str | Path | None = None,
     image_encoder: str | Path | None = None,
-    file: Path | None = None,
+    file: Path | str | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Features | None:
@@ -67,12 +69,12 @@ def load_features(
         None for an ids-only dataset.
 
     Raises:
-        InputError: a picture can't be read, an encoder is not to be had, or the cache can't be written.
+        InputError: a picture can't be read, an encoder is not to be had or of no use, or the cache can't be written.
     """
     if dataset.items is None:
         return None
     text_encoder, image_encoder = str(text_encoder or TEXT_ENCODER), str(image_encoder or IMAGE_ENCODER)
-    cache = file or dataset.path / CACHE_FILE
+    cache = Path(file or dataset.path / CACHE_FILE)
     wanted = {
         "text_encoder": encoder_name(text_encoder),
         "image_encoder": encoder_name(image_encoder),
@@ -143,7 +145,7 @@ def encode_texts(
         return mean_pool(model(**tokens).last_hidden_state, tokens["attention_mask"])  # (B, D)
 
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding
-    encoded = in_batches(encode, [texts[row] for row in order], batch_size, "texts", progress)
+    encoded = in_batches(encode, [texts[row] for row in order], encoder, batch_size, "texts", progress)
     return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
 
 
@@ -166,18 +168,35 @@ def encode_images(
         pixels = read_pixels(processor, batch)  # (B, 3, H, W)
         return model(pixels.to(device)).last_hidden_state[:, 0]  # (B, D)
 
-    return in_batches(encode, list(paths), batch_size, "pictures", progress)
+    return in_batches(encode, list(paths), encoder, batch_size, "pictures", progress)
 
 
 def in_batches(
-    encode: Callable[[list], torch.Tensor], inputs: list, batch_size: int, what: str, progress: bool
+    encode: Callable[[list], torch.Tensor],
+    inputs: list,
+    encoder: str | Path,
+    batch_size: int,
+    what: str,
+    progress: bool,
 ) -> torch.Tensor:
-    """``encode`` over batches of ``inputs``, joined, (n, D)."""
+    """``encode`` over batches of ``inputs``, joined, (n, D); ``InputError`` names an ``encoder`` that is of no use."""
     rows = []
     with torch.inference_mode(), tqdm(total=len(inputs), desc=what, disable=not progress) as bar:
         for start in range(0, len(inputs), batch_size):
             batch = inputs[start : start + batch_size]
-            rows.append(encode(batch).float().cpu())
+            try:
+                rows.append(encode(batch).float().cpu())
+                shape, finite = tuple(rows[-1].shape), rows[-1].isfinite().all()
+                if shape[:-1] != (len(batch),) or not finite:
+                    found = f"{shape} with {'finite' if finite else 'infinite or no'} numbers"
+                    raise ValueError(f"features must be (B, D) and finite, got {found}")
+            except InputError:  # of a picture
+                raise
+            except Exception as error:  # whatever a foreign model raises
+                raise InputError(
+                    f"The encoder {str(encoder)!r} can't be used ({why(error)}); give one like RoBERTa for texts or "
+                    "like ViT for pictures."
+                ) from None
             bar.update(len(batch))
     return torch.cat(rows)
 
@@ -196,6 +215,10 @@ def open_image(path: Path) -> Image.Image:
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.mode in ("I", "F"):
+                raise ValueError(TOO_DEEP)
+            if image.mode.startswith("I;16"):  # convert would make all but black white
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             rgba = image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
@@ -208,9 +231,13 @@ def load_pretrained(auto_class: type, encoder: str | Path, **options: object) ->
     try:
         with torch.random.fork_rng(devices=[]):  # a checkpoint without pooler, as the hub's are, gets a random one
             return auto_class.from_pretrained(str(encoder), **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever damaged files make transformers raise
         raise InputError(
-            f"The encoder {str(encoder)!r} can't be loaded ({first_line}); give a folder in Hugging Face format, "
+            f"The encoder {str(encoder)!r} can't be loaded ({why(error)}); give a folder in Hugging Face format, "
             "or a hub name while there is a network."
         ) from None
+
+
+def why(error: Exception) -> str:
+    """What an exception says, for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
 from bs4.exceptions import ParserRejectedMarkup
+from safetensors import SafetensorError
 
 from imecd_lite.dataset import ITEM_COLUMNS
 from imecd_lite.errors import InputError
@@ -41,7 +43,8 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
         settings: all that decides what the block makes, as JSON.
 
     Raises:
-        InputError: ``output`` exists, its partial folder was begun with other settings, or the disk is full.
+        InputError: ``output`` exists, its partial folder is foreign or was begun with other settings, or the disk is
+            full.
     """
     refuse_existing(output)
     folder = output.with_name(output.name + ".partial")
@@ -70,9 +73,41 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
 
 
 def refuse_existing(output: Path) -> None:
-    """Raise ``InputError`` where ``output`` exists: a folder that was prepared is never overwritten."""
-    if output.exists():
+    """Raise ``InputError`` where ``output`` exists, or what is to become it holds files of somebody else."""
+    if os.path.lexists(output):
         raise InputError(f"{output} is already there; name another --output, or delete it first.")
+    folder = output.with_name(output.name + ".partial")
+    names = set(os.listdir(folder)) if folder.exists() else set()
+    if SETTINGS_FILE not in names and names - {SETTINGS_FILE + ".partial"}:  # which a killed command may leave
+        raise InputError(f"{folder} is in the way, no command began it; move it away, or name another --output.")
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """A new folder to work in, beside ``output``; when the block ends well it becomes ``output``, else it is deleted.
+
+    Args:
+        output: must not exist, or be an empty folder. An ``OSError`` names it.
+
+    Raises:
+        InputError: ``output`` holds something.
+    """
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise InputError(f"{output} is not an empty folder; name another --output, or remove it first.")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{output.name}.partial-", dir=output.parent) as place:
+            folder = Path(place, "new")  # with the rights that any new folder has
+            folder.mkdir()
+            yield folder
+            if output.exists():
+                output.rmdir()
+            os.replace(folder, output)
+    except SafetensorError as error:  # it couldn't write
+        raise InputError(f"{output} can't be written ({error}); mend that and give the command again.") from None
+    except OSError as error:
+        error.filename = str(output)
+        raise
 
 
 class DropLog:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import MAX_TOKENS, mean_pool, read_pixels
 from imecd_lite.errors import InputError
+from imecd_lite.prepare import whole_folder
 
 HIDDEN_SIZE, NUM_HEADS = 96, 4
 VOCABULARY_SIZE, MASK_SHARE = 1500, 0.3
@@ -32,20 +33,20 @@ def pretrain_encoders(
 
     Args:
         dataset: with ``items.csv``; its histories are not looked at.
-        output: the folder for both.
+        output: the folder for both; must not exist, or be empty.
         text_steps, image_steps: how long; the defaults take a minute or two each on two cores.
 
     Raises:
-        InputError: the dataset is ids-only.
+        InputError: the dataset is ids-only, or ``output`` holds something.
     """
     if dataset.items is None:
         raise InputError(f"{dataset.path} has no items.csv; encoders learn from its titles and pictures.")
     sentences = dataset.item_texts() + [text for text in dataset.items["description"] if text]
-    with torch.random.fork_rng():
+    with whole_folder(Path(output)) as folder, torch.random.fork_rng():
         torch.manual_seed(seed)
-        pretrain_text_encoder(sentences, Path(output) / "text", text_steps)
+        pretrain_text_encoder(sentences, folder / "text", text_steps)
         torch.manual_seed(seed)
-        pretrain_image_encoder(dataset.image_paths(), Path(output) / "image", image_steps)
+        pretrain_image_encoder(dataset.image_paths(), folder / "image", image_steps)
 
 
 def train_tokenizer(sentences: list[str]):

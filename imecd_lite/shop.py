@@ -7,13 +7,12 @@ planted is written to ``truth/``, which training never reads; ``data/README.md``
 from __future__ import annotations
 
 import csv
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from imecd_lite.errors import InputError
+from imecd_lite.prepare import whole_folder
 from imecd_lite.shop_pictures import draw_item, png_bytes
 
 NUM_USERS = 3000
@@ -306,27 +305,20 @@ def generate_shop(output: Path | str, seed: int = 0) -> None:
     Raises:
         InputError: ``output`` holds something.
     """
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} is not an empty folder; name another --output, or remove it first.")
-    rng = np.random.default_rng(seed)
-    items = make_items(rng)
-    users = make_users(rng)
-    clicks = make_clicks(rng, items, users)
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "truth").mkdir(parents=True)
-    (partial / "images").mkdir()
-    write_items(rng, items, partial)
-    write_truth(items, users, clicks, partial / "truth")
-    write_csv(
-        partial / "interactions.csv",
-        ("user_id", "item_id", "timestamp"),
-        [(user_name(click.user), items[click.item].item_id, click.timestamp) for click in clicks],
-    )
-    if output.exists():
-        output.rmdir()
-    partial.rename(output)
+    with whole_folder(Path(output)) as folder:
+        rng = np.random.default_rng(seed)
+        items = make_items(rng)
+        users = make_users(rng)
+        clicks = make_clicks(rng, items, users)
+        (folder / "truth").mkdir()
+        (folder / "images").mkdir()
+        write_items(rng, items, folder)
+        write_truth(items, users, clicks, folder / "truth")
+        write_csv(
+            folder / "interactions.csv",
+            ("user_id", "item_id", "timestamp"),
+            [(user_name(click.user), items[click.item].item_id, click.timestamp) for click in clicks],
+        )
 
 
 def pick(rng: np.random.Generator, options, weights=None):

@@ -22,7 +22,7 @@ from imecd_lite.dataset import (
     read_table,
     refuse_lines,
 )
-from imecd_lite.encoders import open_image
+from imecd_lite.encoders import TOO_DEEP, open_image
 from imecd_lite.errors import InputError, quote
 from imecd_lite.files import write_atomically
 from imecd_lite.prepare import DROPPED_FILE, DropLog, plain_text, refuse_existing, staged, write_tables
@@ -43,7 +43,7 @@ TEXT_COLUMNS = ("title", "brand", "category", "description")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 TIME_ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
-COMPACT_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6})?"
+COMPACT_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?"
 MISSING = ["nan", "NaN", "NaT", "<NA>", "N/A", "#N/A", "NULL", "null", "None", r"\N"]
 """How exports write that a field is empty."""
 MAX_ID = 1000
@@ -59,10 +59,10 @@ TOO_LATE = 1e11
 
 
 def prepare_csv(
-    interactions: Path,
-    items: Path | None,
-    images: Path | None,
-    output: Path,
+    interactions: Path | str,
+    items: Path | str | None,
+    images: Path | str | None,
+    output: Path | str,
     columns: dict[str, str],
     progress: bool = False,
 ) -> list[str]:
@@ -83,6 +83,10 @@ def prepare_csv(
     Raises:
         InputError: a file is missing, broken or not what its option says, or nothing of it would be left.
     """
+    interactions, output = Path(interactions), Path(output)
+    items, images = (path and Path(path) for path in (items, images))
+    if unknown := [name for name in columns if name not in OPTIONS]:
+        raise InputError(f"columns names {listed(unknown)}, none of ours; ours are {', '.join(OPTIONS)}.")
     refuse_existing(output)  # before the long work on pictures
     if images and not (items and images.is_dir()):
         raise InputError(f"--images {images} is to be a folder of pictures of the items in --items FILE; give both.")
@@ -142,6 +146,8 @@ def read_source(path: Path) -> pd.DataFrame:
     table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
     if table.columns.empty:
         raise InputError(f"{path} is empty; export it anew, with the names of its columns in the first line.")
+    if table.empty:
+        raise InputError(f"{path} has no rows, only the names of its columns; export it anew.")
     return table
 
 
@@ -251,7 +257,7 @@ def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
 
     if numeric.any():
         refuse(~numeric, "is not a number, as others in its column are", "write all in one way")
-        compact = text.str.fullmatch(COMPACT_DATE)
+        compact = numbers.map("{:.15g}".format).str.fullmatch(COMPACT_DATE)  # 20240531.0, too
         refuse(compact & compact.all(), "may be a date or a number", "write dates as 2024-05-31")
         for _ in ("milliseconds", "microseconds", "nanoseconds"):
             if numbers.abs().min() >= TOO_LATE:
@@ -324,8 +330,8 @@ def why_no_picture(folder: Path, path: Path | None, named: str) -> str:
         return "its picture is not there"
     try:
         open_image(path)
-    except InputError:
-        return "its picture can't be read as one"
+    except InputError as error:
+        return "its picture can't be read " + (f"({TOO_DEEP})" if TOO_DEEP in str(error) else "as one")
     return ""
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import weakref
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -25,6 +26,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoModel,
     AutoTokenizer,
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
@@ -268,6 +274,19 @@ def test_transparent_parts_are_white(tmp_path, mode):
     ]
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("a.png", "<u2"), ("a.tif", "<u2"), ("a.tif", ">u2")])
+def test_sixteen_bits_of_grey_become_eight(tmp_path, name, dtype):
+    Image.fromarray(np.array([[0, 255, 256, 32_768, 65_535]], dtype)).save(tmp_path / name)
+    assert np.asarray(open_image(tmp_path / name)).tolist() == [[[grey] * 3 for grey in (0, 0, 1, 128, 255)]]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_picture_that_does_not_say_what_is_white_is_refused(tmp_path, mode):
+    Image.new(mode, (2, 2), 1).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif can't be read \(its pixels have 32 bits, not 8 or 16\); replace"):
+        open_image(tmp_path / "a.tif")
+
+
 def test_half_transparent_is_half_white(tmp_path):
     Image.new("RGBA", (1, 1), (255, 0, 55, 51)).save(tmp_path / "picture.png")  # a fifth of its own colour
     assert open_image(tmp_path / "picture.png").getpixel((0, 0)) == (255, 204, 215)
@@ -333,7 +352,7 @@ def test_an_encoder_may_move_without_the_cache_growing_stale(shop, tmp_path):
 
 def test_the_cache_may_lie_elsewhere(shop, tmp_path):
     before, file = files_in(shop), tmp_path / "new" / "folder" / "features"
-    first, stamped = load(shop, file=file), stamp(file)
+    first, stamped = load(shop, file=str(file)), stamp(file)
     assert load(shop, file=file).fingerprint == first.fingerprint and stamp(file) == stamped
     assert files_in(shop) == before and files_in(file.parent) == {"features"}
     assert load(shop).fingerprint == first.fingerprint
@@ -595,4 +614,49 @@ def test_an_encoder_that_is_not_there_is_named(shop, tmp_path, kind):
     for encoder in ("nobody/no-such-encoder", "no-such-encoder", *folders):
         sentence = refused(shop, **{f"{kind}_encoder": encoder})
         assert sentence.startswith(f"The encoder {str(encoder)!r} can't be loaded (")
+    assert files_in(shop) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ("text", "tokenizer.json", "{}"),
+        ("text", "tokenizer.json", "[]"),
+        ("text", "tokenizer_config.json", "[]"),
+        ("image", "preprocessor_config.json", "{}"),
+        ("image", "preprocessor_config.json", "[]"),
+    ],
+)
+def test_an_encoder_with_a_damaged_file_is_named(shop, tmp_path, kind, name, content):
+    encoder, before = shutil.copytree(BUNDLED_DATA / "encoders" / kind, tmp_path / kind), files_in(shop)
+    (encoder / name).write_text(content, encoding="utf-8")
+    assert refused(shop, **{f"{kind}_encoder": encoder}).startswith(f"The encoder {str(encoder)!r} can't be ")
+    assert files_in(shop) == before
+
+
+def save_encoder(folder: Path, kind: str, model: PreTrainedModel) -> Path:
+    """The bundled encoder of this kind with another model."""
+    model.save_pretrained(shutil.copytree(BUNDLED_DATA / "encoders" / kind, folder))
+    return folder
+
+
+def broken_encoders(folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Kinds and folders of encoders that are none or of no use, and why."""
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    clip = CLIPModel(CLIPConfig(text_config=small, vision_config={**small, "image_size": 64}))
+    yield "image", save_encoder(folder / "clip", "image", clip), "'NoneType' object has no attribute 'shape'"
+    resnet = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic"))
+    yield "image", save_encoder(folder / "resnet", "image", resnet), "must be (B, D) and finite, got (12, 16, 16)"
+    vit = AutoModel.from_pretrained(IMAGE_ENCODER)
+    vit.layernorm.weight.data.fill_(torch.nan)
+    yield "image", save_encoder(folder / "nan", "image", vit), "finite, got (12, 96) with infinite or no numbers"
+    roberta = RobertaModel(RobertaConfig(vocab_size=1500, max_position_embeddings=5, **small))
+    yield "text", save_encoder(folder / "short", "text", roberta), "is out of bounds for dimension 1 with size 5"
+
+
+def test_an_encoder_that_is_of_no_use_is_named_and_nothing_is_cached(shop, tmp_path):
+    before = files_in(shop)
+    for kind, encoder, why in broken_encoders(tmp_path):
+        sentence = refused(shop, **{f"{kind}_encoder": encoder})
+        assert sentence.startswith(f"The encoder {str(encoder)!r} can't be used (") and why in sentence
     assert files_in(shop) == before

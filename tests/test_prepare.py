@@ -1,13 +1,15 @@
 """What the prepare commands share: a folder that is whole or not there, plain texts, an account of what is dropped."""
 
 import csv
+import errno
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from imecd_lite.errors import InputError
-from imecd_lite.prepare import DROPPED_FILE, MAX_TEXT, DropLog, plain_text, staged
+from imecd_lite.prepare import DROPPED_FILE, MAX_TEXT, SETTINGS_FILE, DropLog, plain_text, staged, whole_folder
 
 
 def test_the_folder_appears_when_the_work_is_done(tmp_path):
@@ -41,6 +43,47 @@ def test_what_is_there_is_never_overwritten(tmp_path):
     with pytest.raises(InputError, match="is already there"), staged(tmp_path / "shop", {}):
         pytest.fail("the block ran")
     assert not (tmp_path / "shop.partial").exists()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="is already there"), staged(tmp_path / "link", {}):
+        pytest.fail("the block ran")
+
+
+def test_a_partial_folder_of_somebody_else_is_refused_and_kept(tmp_path):
+    (tmp_path / "shop.partial").mkdir()
+    (tmp_path / "shop.partial/thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"shop\.partial is in the way"), staged(tmp_path / "shop", {}):
+        pytest.fail("the block ran")
+    assert [path.name for path in (tmp_path / "shop.partial").iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_kill_leaves_before_the_settings_are_noted_is_in_nobodys_way(tmp_path):
+    (tmp_path / "shop.partial").mkdir()
+    (tmp_path / f"shop.partial/{SETTINGS_FILE}.partial").write_text("{")
+    with staged(tmp_path / "shop", {"seed": 0}):
+        pass
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == [SETTINGS_FILE]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "not there"])
+def test_a_whole_folder_appears_when_the_work_is_done(tmp_path, there):
+    output = tmp_path / "new/shop"
+    if there:
+        output.mkdir(parents=True)
+    with whole_folder(output) as folder:
+        (folder / "a").write_text("a")
+        assert not (output / "a").exists()
+    assert (output / "a").read_text() == "a" and list(output.parent.iterdir()) == [output]
+    (tmp_path / "plain").mkdir()
+    assert output.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), SafetensorError("disk full")])
+def test_a_whole_folder_is_not_there_in_part_and_is_named(tmp_path, error):
+    with pytest.raises((KeyboardInterrupt, OSError, InputError)) as caught, whole_folder(tmp_path / "shop") as folder:
+        (folder / "a").write_text("a")
+        raise error
+    assert not list(tmp_path.iterdir())
+    assert error is KeyboardInterrupt or str(tmp_path / "shop") in str(caught.value)
 
 
 def test_what_is_dropped_is_written_and_counted(tmp_path):

@@ -130,6 +130,22 @@ def test_an_ids_only_folder_is_refused(tmp_path):
     assert not (tmp_path / "encoders").exists()
 
 
+def test_what_is_there_is_refused_before_training_and_kept(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "pretrain_text_encoder", None)
+    (tmp_path / "text").write_text("precious")
+    for output in (tmp_path, tmp_path / "text"):
+        with pytest.raises(InputError, match="is not an empty folder; name another --output"):
+            pretrain_encoders(load_dataset(shop), output)
+    assert (tmp_path / "text").read_text() == "precious"
+
+
+def test_encoders_are_both_there_or_neither(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "pretrain_image_encoder", None)  # fails
+    with pytest.raises(TypeError):
+        pretrain_encoders(load_dataset(shop), tmp_path / "encoders", text_steps=1)
+    assert not list(tmp_path.iterdir())
+
+
 # How they learn
 
 

@@ -1,6 +1,7 @@
 """The teaching shop: fixed by its hash, whole after the paper's filters, and true to what it plants."""
 
 import csv
+import errno
 import io
 from collections import Counter
 
@@ -146,14 +147,20 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "dear to me"
 
 
-def test_a_failure_leaves_no_half_made_shop(tmp_path, monkeypatch):
+def test_a_full_disk_names_the_shop_and_leaves_nothing_of_it_and_what_else_is_there(tmp_path, monkeypatch):
     def fail(*arguments):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shop, "write_truth", fail)
-    with pytest.raises(OSError, match="No space"):
+    (tmp_path / "shop.partial").mkdir()
+    (tmp_path / "shop.partial/thesis.txt").write_text("precious")
+    monkeypatch.setattr(shop, "write_items", fail)
+    with pytest.raises(OSError, match="No space") as caught:
         shop.generate_shop(tmp_path / "shop")
-    assert not (tmp_path / "shop").exists()
+    assert caught.value.filename == str(tmp_path / "shop")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == [
+        "shop.partial",
+        "shop.partial/thesis.txt",
+    ]
 
 
 def test_weighted_choice_is_as_likely_as_its_weight():

@@ -203,7 +203,7 @@ def test_what_was_prepared_is_never_overwritten(shop):
 
 def test_without_items_a_dataset_of_ids_alone(shop):
     interactions, _ = shop.write()
-    prepare_csv(interactions, None, None, shop.output, COLUMNS)
+    prepare_csv(str(interactions), None, None, str(shop.output), COLUMNS)
     assert load_dataset(shop.output).items is None
     assert load_dataset(shop.output).fingerprint == load_dataset(shop.folder / "made").fingerprint
 
@@ -250,7 +250,7 @@ def test_a_parquet_file_that_would_fill_the_memory_is_refused_before_it_does(sho
 def test_a_parquet_file_without_rows_is_read(shop):
     sales = pd.DataFrame(columns=list(shop.header))
     sales.to_parquet(shop.folder / "orders.parquet")
-    with pytest.raises(InputError, match=r"Nothing of .*orders\.parquet would be left"):
+    with pytest.raises(InputError, match=r"orders\.parquet has no rows, only the names of its columns; export it anew"):
         prepare_csv(shop.folder / "orders.parquet", None, None, shop.output, COLUMNS)
 
 
@@ -268,6 +268,7 @@ def test_a_parquet_file_without_rows_is_read(shop):
         (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:00.25Z"], [0, 0.25]),
         (["20240531", "99999999"], [20_240_531, 99_999_999]),
         (["-12.0", "13.0"], [-12, 13]),
+        (["20240531.5"], [20_240_531.5]),
         (["0001-01-01", "1970-01-01"], [-62_135_596_800, 0]),
         ([], []),
     ],
@@ -289,6 +290,8 @@ def test_times_are_seconds_numbers_or_dates(given, seconds):
         (["2024-05-31", "2024-06-01 noon"], "line 3: timestamp '2024-06-01 noon' is neither"),
         (["20240531", "20240601"], "line 2: timestamp '20240531' may be a date or a number; write dates as 2024-05-31"),
         (["20240531183000"], "may be a date or a number"),
+        (["202405311830", "202406010000"], "line 2: timestamp '202405311830' may be a date or a number"),
+        (["20240531.0", "2.0240601e7"], "line 2: timestamp '20240531.0' may be a date or a number"),
         (["1700000000", "1700000000000"], "line 3: timestamp '1700000000000' is no time in seconds since 1970"),
         (["2024-05-31T10:00Z", "2024-05-31T10:00"], "line 3: .* has no time zone, and others have"),
         (["nan"], "is neither a number nor a date"),
@@ -355,6 +358,15 @@ def test_a_picture_that_would_fill_the_memory_is_left_out(shop, monkeypatch):
     ]
 
 
+def test_a_picture_of_too_deep_pixels_is_left_out_and_says_so(shop):
+    Image.new("F", (16, 16), 0.5).save(shop.images / "I004.tif")
+    (shop.images / "I004.png").unlink()
+    shop.prepare()
+    assert [row[2:] for row in shop.dropped() if row[0] == "products.csv"] == [
+        ["I004", "its picture can't be read (its pixels have 32 bits, not 8 or 16)"]
+    ]
+
+
 def test_the_memory_for_a_picture_does_not_grow_with_its_file(shop):
     os.truncate(shop.images / "I000.png", 100_000_000)  # zeros after its end, which no viewer minds
     interactions, items = shop.write()
@@ -406,6 +418,10 @@ def test_columns_that_are_not_there_or_swapped_get_a_sentence(shop, changes, mes
     assert shop.refused(**changes).startswith(message) or message in shop.refused(**changes)
 
 
+def test_a_column_that_is_none_of_ours_is_named(shop):
+    assert shop.refused(nonsense="x").startswith("columns names 'nonsense', none of ours; ours are user_id, item_id, ")
+
+
 def test_the_sentence_names_the_option(shop):
     for ours in ("user_id", "item_id", "timestamp", "title"):
         assert shop.refused(**{ours: "x"}).endswith(f"name it with {OPTIONS[ours]}.")
@@ -454,7 +470,9 @@ def test_nothing_left_says_what_took_it(shop):
     shop.sales = [("", *row[1:]) for row in whole]
     assert f"{len(whole)} left out (user_id is empty); there are no others; add more data" in shop.refused()
     shop.sales = []
-    assert "no row is left out; there are no others" in shop.refused()
+    assert shop.refused() == "orders.csv has no rows, only the names of its columns; export it anew."
+    shop.sales, shop.goods = whole, []
+    assert shop.refused() == "products.csv has no rows, only the names of its columns; export it anew."
 
 
 # --- any table
