@@ -264,7 +264,7 @@ def test_an_array_is_read_like_lines(shop, tmp_path, layout):
     rows = [json.dumps(row) for row in made_amazon.reviews(USERS, ITEMS)]
     (tmp_path / "r").write_text(layout % (",\n" if "[" in layout else "\r\n\r\n").join(rows), encoding="utf-8")
     meta = made_amazon.write(tmp_path / "m", made_amazon.metadata(ITEMS, shop.url))
-    report = prepare_amazon(tmp_path / "out", None, tmp_path / "r", meta, manners=QUICK)
+    report = prepare_amazon(str(tmp_path / "out"), None, str(tmp_path / "r"), meta, manners=QUICK)
     assert f"reviews: {len(rows)} rows = {len(rows)} kept + 0 dropped" in report
 
 
