@@ -81,7 +81,7 @@ def prepare_csv(
         What was left out, a line for each reason; ``dropped.csv`` in ``output`` has the rows.
 
     Raises:
-        InputError: a file is missing, broken or not what its option says, or nothing of it would be left.
+        InputError: a file is missing, broken or not what its option says, or too little of it would be left.
     """
     interactions, output = Path(interactions), Path(output)
     items, images = (path and Path(path) for path in (items, images))
@@ -105,9 +105,10 @@ def prepare_csv(
             raise InputError(f"Nothing of {items} is left: {told(goods)}; {remedy}.")
         sales["reason"] = sales["reason"].where(sales["reason"] != "", reasons_of_items(sales, goods, items.name))
     left = kept(sales).assign(timestamp=times)
-    if five_core(left).empty:
+    if (items_left := five_core(left)["item_id"].nunique()) < 2:  # to rank takes two
         counts = f"of the other {len(left):,}, {core_counts(left)}" if len(left) else "there are no others"
-        raise InputError(f"Nothing of {interactions} would be left: {told(sales)}; {counts}; add more data.")
+        much = "One item alone" if items_left else "Nothing"
+        raise InputError(f"{much} of {interactions} would be left: {told(sales)}; {counts}; add more data.")
     settings = {"interactions": str(interactions), "items": str(items), "images": str(images), "columns": columns}
     with staged(output, {"command": "prepare csv"} | settings) as folder, DropLog(folder / DROPPED_FILE) as log:
         log_dropped(log, interactions, sales)

@@ -467,6 +467,8 @@ def test_nothing_left_says_what_took_it(shop):
     message = shop.refused()
     assert "would be left: no row is left out; of the other 9, " in message and message.endswith("; add more data.")
     assert "of 2 users" in message and "0 of 9 items have 5 or more" in message
+    shop.sales = [(f"U{number % 5}", "I000", number) for number in range(25)]
+    assert shop.refused().startswith("One item alone of orders.csv would be left: no row is left out; of the other 25")
     shop.sales = [("", *row[1:]) for row in whole]
     assert f"{len(whole)} left out (user_id is empty); there are no others; add more data" in shop.refused()
     shop.sales = []
@@ -520,8 +522,8 @@ def folder_with_a_picture(tmp_path_factory) -> Path:
 )
 def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sales, goods, copies):
     folder = folder_with_a_picture(tmp_path_factory)
-    sales = sales * copies + [("a", "a", "7")] * 5
-    goods = [("a", "t", "b", "a.png"), *goods]
+    sales = sales * copies + [("a", "a", "7"), ("a", "b", "7")] * 5
+    goods = [("a", "t", "b", "a.png"), ("b", "t", "b", "a.png"), *goods]
     interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales)
     items = written(folder / "g.csv", ("item_id", "title", "brand", "image"), goods)
     prepare_csv(interactions, items, folder, folder / "out", {})
@@ -539,8 +541,8 @@ def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sale
 )
 def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, row, where, header, raw, cut, foreign):
     folder = folder_with_a_picture(tmp_path_factory)
-    sales = [("a", "a", "7")] * 5 + [tuple(row)] * (where == "sales" and bool(row))
-    goods = [("a", "t", "b", "a.png", *header)] + [tuple(row)] * (where == "goods" and bool(row))
+    sales = [("a", "a", "7"), ("a", "b", "7")] * 5 + [tuple(row)] * (where == "sales" and bool(row))
+    goods = [(name, "t", "b", "a.png", *header) for name in "ab"] + [tuple(row)] * (where == "goods" and bool(row))
     interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales, raw)
     items = written(folder / "g.csv", ("item_id", "title", "brand", "image", *header), goods, raw)
     spoilt = interactions if where == "sales" else items
