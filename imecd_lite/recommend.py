@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import pandas as pd
 import torch
@@ -72,7 +73,7 @@ def recommend(
         rank, item_id, title, score and item (the index), best first; no title for an ids-only dataset.
     """
     user = dataset.user_number(user_id)
-    if type(top_k) is not int or not 1 <= top_k <= dataset.num_items:
+    if not isinstance(top_k, Integral) or not 1 <= top_k <= dataset.num_items:
         raise InputError(f"top_k is {top_k!r}; it must be from 1 to {dataset.num_items}, the number of items.")
     scores = score_history(model, dataset, user, seed=seed)  # (I + 1,)
     if len(scores) != dataset.num_items + 1:
