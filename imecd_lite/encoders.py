@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from imecd_lite.config import BUNDLED_DATA
@@ -34,6 +35,17 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pictures of these formats are opened; others, such as PostScript, would start foreign programs."""
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused: opening one of this size takes about 700 MB of memory."""
+FOREIGN_FAULTS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+)
+"""What damaged files and models of other kinds make transformers raise."""
 TOO_DEEP = "its pixels have 32 bits, not 8 or 16"
 """Why a picture is refused that doesn't say which of its numbers is white."""
 
@@ -192,7 +204,7 @@ def in_batches(
                     raise ValueError(f"features must be (B, D) and finite, got {found}")
             except InputError:  # of a picture
                 raise
-            except Exception as error:  # whatever a foreign model raises
+            except FOREIGN_FAULTS as error:
                 raise InputError(
                     f"The encoder {str(encoder)!r} can't be used ({why(error)}); give one like RoBERTa for texts or "
                     "like ViT for pictures."
@@ -231,7 +243,7 @@ def load_pretrained(auto_class: type, encoder: str | Path, **options: object) ->
     try:
         with torch.random.fork_rng(devices=[]):  # a checkpoint without pooler, as the hub's are, gets a random one
             return auto_class.from_pretrained(str(encoder), **options)
-    except Exception as error:  # whatever damaged files make transformers raise
+    except FOREIGN_FAULTS as error:
         raise InputError(
             f"The encoder {str(encoder)!r} can't be loaded ({why(error)}); give a folder in Hugging Face format, "
             "or a hub name while there is a network."
