@@ -109,10 +109,13 @@ def read_description(folder: Path) -> dict:
         raise InputError(f"{source} does not describe a trained model, it has no {missing[0]!r}; name another folder.")
     kinds = {"model": str, "model_config": dict, "train_config": dict, "dataset": str}
     wrong = [key for key, kind in kinds.items() if not isinstance(info[key], kind)]
-    wrong += ["model"] if not wrong and info["model"] not in MODELS else []
     if wrong:
         found = f"its {wrong[0]!r} is {quote(info[wrong[0]])}"
         raise InputError(f"{source} does not describe a trained model, {found}; name another folder.")
+    try:
+        model_class(info["model"])
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return info
 
 

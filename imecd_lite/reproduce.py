@@ -122,10 +122,20 @@ class Reproduction:
         return replace_known(IMECDConfig(), values), replace_known(TrainConfig(), values)
 
     def settle(self, system: str) -> tuple[IMECDConfig, TrainConfig]:
-        """The settings of a system's best trial; runs those trials that have not been run."""
+        """The settings of a system's best trial; runs those trials that have not been run.
+
+        Raises:
+            InputError: a run of the system is there that was begun otherwise.
+        """
         if system not in self.settled:
             configs, (model, *_, tuned) = self.published(system), SYSTEMS[system]
             tuned = MODELS[model].TUNED if tuned is None else tuned
+            first = self.output / FOLDER / f"{system}-seed-0.safetensors"
+            if first.exists():  # before any trial is run for nothing
+                then = load_outcome(first).config
+                values = then["model_config"] | then["train_config"]
+                drawn = {name: values[name] for name in tuned}
+                refuse_other(first, then, self.description(model, *(replace_known(c, drawn) for c in configs)))
             folder, trials = self.output / "tuning" / system, self.trials if tuned else 1
             search = (model, *configs, self.dataset, self.features, trials, folder, self.device)
             best = tune(*search, tuned=tuned)[0]

@@ -181,7 +181,7 @@ def test_unknown_and_impossible_settings_in_a_config_are_refused(saved):
     change(saved, model_config=config | {"dropout": 2.0})
     refused(saved, r"config\.json: dropout is 2.0; it must be")
     change(saved, model_config=config, model="newest")
-    refused(saved, r"config\.json .* its 'model' is 'newest'")
+    refused(saved, r"config\.json: .*no model 'newest'")
 
 
 JSON = (

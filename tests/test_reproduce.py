@@ -163,6 +163,9 @@ def test_a_table_needs_neither_the_runs_nor_the_trials_folders(table2, tmp_path,
     reproduce.reproduce("table2", grid(tmp_path, 2), 2, FEW)
     for name in ("table2.csv", "table2.md"):
         assert (tmp_path / name).read_bytes() == (table2 / name).read_bytes()
+    with pytest.raises(InputError, match="batch_size 32, not 16"):
+        reproduce.reproduce("table2", grid(tmp_path, 2, batch_size=16), 2, ("popularity",))
+    shutil.rmtree(tmp_path / "cells")
     with pytest.raises(InputError, match=r"trials.csv has trial 1 of other data or settings; name another"):
         reproduce.reproduce("table2", grid(tmp_path, 2, batch_size=16), 2, ("popularity",))
 
