@@ -610,8 +610,6 @@ def test_a_catalogue_of_toys_size_goes_from_raw_files_to_batches(tmp_path):
         for user in range(users):
             for step in range(8 + (user < interactions - 8 * users)):
                 file.write(f"{left}A{user:012}{middle}{asin((11 * user + 97 * step) % items)}{right}\n")
-    pictures = tmp_path / "out.partial" / "images"
-    pictures.mkdir(parents=True)
     with Web({picture_path(item): made_amazon.picture(item) for item in range(0, items, 10)}) as server:
         with gzip.open(tmp_path / "meta", "wt", compresslevel=1) as file:
             record = json.dumps(
@@ -620,8 +618,6 @@ def test_a_catalogue_of_toys_size_goes_from_raw_files_to_batches(tmp_path):
             for item in range(633_883):
                 named = record.replace("HOST/images/I/0", f"{server.url}/images/I/{item}")
                 file.write(named.replace(asin(0), asin(item)) + "\n")
-        for item in set(range(items)) - set(range(0, items, 10)):  # an earlier command fetched them
-            (pictures / f"{asin(item)}.jpg").write_bytes(made_amazon.picture(item))
         code = """
             import json, resource, sys, time
             from pathlib import Path
@@ -640,6 +636,15 @@ def test_a_catalogue_of_toys_size_goes_from_raw_files_to_batches(tmp_path):
             print(json.dumps({"seconds": seconds, "megabytes": megabytes, "targets": targets, "report": report}))
         """
         run = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+        pictures = tmp_path / "out.partial" / "images"
+        with subprocess.Popen(run) as earlier:
+            while not (pictures.parent / "prepare.json").exists():
+                time.sleep(0.1)
+                assert earlier.poll() is None
+            earlier.kill()
+        pictures.mkdir(exist_ok=True)
+        for item in set(range(items)) - set(range(0, items, 10)):  # the earlier command fetched them
+            (pictures / f"{asin(item)}.jpg").write_bytes(made_amazon.picture(item))
         measured = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
     assert measured["report"].splitlines()[3].split() == ["difference", *["+0.0%"] * 4]
     assert measured["targets"] == interactions - 3 * users
