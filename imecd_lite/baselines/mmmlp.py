@@ -43,7 +43,6 @@ class MMMLP(SequentialRecommender):
     REMARK = "pictures as one frozen vector, without the mixer over patches; positions of zeros before each history."
     DEFAULTS: ClassVar = {"learning_rate": 0.0001}
     DEPTH = 4  # mmmlp.py
-    ROWS_AT_ONCE = 64  # histories that are mixed together; those of a whole batch don't fit a CPU's cache
 
     def __init__(
         self,
@@ -73,10 +72,6 @@ class MMMLP(SequentialRecommender):
 
     def encode(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """The last state of left-padded histories (B, L), made of all their items, (B, 1, D); no other is read."""
-        return torch.cat([self.mix(rows, table) for rows in item_seq.split(self.ROWS_AT_ONCE)])
-
-    def mix(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """As ``encode``, of all the histories at once."""
         real = (item_seq > 0)[..., None]  # (B, L, 1)
         mixed = []
         for name, x in zip(MODALITIES, F.embedding(item_seq, table, padding_idx=0).chunk(3, dim=-1), strict=True):
