@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import errno
 import json
+import os
 import sys
 import time
 import typing
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         accepted = ", ".join(action.option_strings[0] for action in command._actions if action.option_strings)
         command.error(f"{unknown[0]} is not an option of {options.command}; the options are {accepted}")
     try:
+        if options.run is not run_train and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError("WORLD_SIZE is set, and only train shares its work; start this without a launcher.")
         return options.run(options) or 0
     except InputError as error:
         print(f"imecd_lite {options.command}: {error}", file=sys.stderr)
@@ -302,12 +305,16 @@ def run_encode(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a model, then measure its best epoch on the validation and the test items."""
-    from imecd_lite.processes import join, num_processes
+    from imecd_lite.processes import is_main, join, num_processes, wait
     from imecd_lite.runs import measure_run, train_run
 
     model_config, train_config = pick_configs(options)
     output, device = options.output, join() or pick_device(options.device)
+    if not is_main():
+        wait()  # until the first has encoded
     dataset, features = open_data(options, device, model_config.max_length)
+    if is_main():
+        wait()
     print(describe_data(dataset))
 
     def announce(model) -> None:
@@ -417,7 +424,10 @@ def run_benchmark(options: argparse.Namespace) -> None:
         raise InputError(f"runs is {options.runs}; it must be a whole number of at least 1.")
     model_config, train_config = pick_configs(options)
     device = pick_device(options.device)
-    data = made_up(*options.made_up) if options.made_up else open_data(options, device, model_config.max_length)
+    if options.made_up:
+        data = made_up(*options.made_up, max_length=model_config.max_length)
+    else:
+        data = open_data(options, device, model_config.max_length)
     run = (options.model, model_config, train_config, *data, device, options.runs)
     report = benchmark(*run, naive=not options.made_up)
     if options.json:

@@ -54,7 +54,9 @@ class NaiveIMECD(IMECD):
         return lambda x_t, timesteps: self.denoisers[modality](x_t, timesteps, sequence, attention_mask)
 
 
-def made_up(num_users: int, num_items: int, length: int, feature_size: int = 768) -> tuple[Dataset, Features]:
+def made_up(
+    num_users: int, num_items: int, length: int, feature_size: int = 768, max_length: int = 50
+) -> tuple[Dataset, Features]:
     """Data of any size to measure on: random histories of ``length`` items, and random features of every item.
 
     Raises:
@@ -70,6 +72,7 @@ def made_up(num_users: int, num_items: int, length: int, feature_size: int = 768
         sequences=list(generator.integers(1, num_items, (num_users, length), endpoint=True)),
         timestamps=list(np.tile(np.arange(length, dtype=np.float64), (num_users, 1))),
         items=None,
+        max_length=max_length,
     )
     text, image = (torch.from_numpy(generator.random((num_items, feature_size), np.float32)) for _ in range(2))
     return dataset, Features(text, image, "made-up")
@@ -158,6 +161,7 @@ def benchmark(
     if not any(p.requires_grad for p in model.parameters()):
         raise InputError(f"{name} learns nothing that could be timed; benchmark another model.")
     model.fit_statistics(dataset)
+    model.on_epoch_start(torch.Generator(device).manual_seed(0))
     tasks = tasks_of(model, train_config, batches, few)
     for run in tasks.values():
         run()

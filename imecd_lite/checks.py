@@ -53,6 +53,8 @@ def read_answer(answer: object, shape: tuple[int, ...], meaning: str, stub: str)
     if answer is None:
         return Verdict(TO_DO, stub)
     try:
+        if isinstance(answer, (tuple, list)):  # its parts may be arrays without a dimension, which as_tensor refuses
+            answer = torch.stack([torch.as_tensor(part) for part in answer])
         tensor = torch.as_tensor(answer).detach()
     except (TypeError, ValueError, RuntimeError):
         return Verdict(WRONG, f"a tensor or an array is wanted, this is a {type(answer).__name__}.")

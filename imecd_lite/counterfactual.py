@@ -109,7 +109,7 @@ def with_codebooks(model: IMECD, lambda_q: float | None = None, codes: dict[str,
         if codes is not None:
             codebooks[name]._buffers = {**codebook._buffers, "codes": codes[name]}
     other._modules = {**model._modules, "codebooks": codebooks}
-    return other.eval()
+    return other
 
 
 def code_controls(model: IMECD) -> dict[str, IMECD]:

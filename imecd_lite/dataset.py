@@ -93,7 +93,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of ids and histories: a checkpoint remembers it."""
+        """A hash of ids and histories, but not of times beyond their order: a checkpoint remembers it."""
         digest = hashlib.sha256("\n".join([*self.user_ids, "", *self.item_ids]).encode())
         digest.update(self.lengths.tobytes() + self.flat.tobytes())
         return digest.hexdigest()[:16]
@@ -286,6 +286,7 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
         refuse_near_items(path)
     dropped = {"interactions with items without text or picture": 0}
     if items is not None:
+        refuse_unknown_items(path, table, items)
         complete = items[(items[["title", "brand", "category"]] != "").any(axis=1) & (items["image"] != "")]
         known = table["item_id"].isin(complete["item_id"])
         dropped["interactions with items without text or picture"] = int((~known).sum())
@@ -329,6 +330,16 @@ def five_core(table: pd.DataFrame) -> pd.DataFrame:
         if (kept & enough).sum() == kept.sum():
             return table[kept]
         kept &= enough
+
+
+def refuse_unknown_items(path: Path, table: pd.DataFrame, items: pd.DataFrame) -> None:
+    """Raise ``InputError`` where ``items.csv`` describes none of the items of the interactions ``table``."""
+    if len(table) and len(items) and not table["item_id"].isin(items["item_id"]).any():
+        one, other = quote(table["item_id"].iloc[0]), quote(items["item_id"].iloc[0])
+        raise InputError(
+            f"No item of {path / 'interactions.csv'}, such as {one}, is in items.csv, whose items are such as {other}; "
+            "write the ids alike."
+        )
 
 
 def nothing_left(path: Path, table: pd.DataFrame, dropped: dict[str, int]) -> InputError:

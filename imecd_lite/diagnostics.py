@@ -145,7 +145,11 @@ def kmeans(sequences: np.ndarray, num_codes: int, seed: int = 0, num_starts: int
 
 
 def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence[int] = STEP_COUNTS) -> dict:
-    """Every number of the module, by its name; what needs a planted truth is left out where there is none."""
+    """Every number of the module, by its name.
+
+    Left out is what needs a planted truth where there is none, and what compares with 0: the entropy of gates over a
+    single expert, a distance over k-means' own where every history can have a code to itself.
+    """
     model.eval()
     codes = model.config.codebook_size if model.codebooks else 1
     if dataset.num_users < codes or dataset.num_items <= NUM_NEIGHBOURS:
@@ -164,15 +168,17 @@ def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence
         codes = codebook.codes.flatten(1).cpu().numpy()
         note("codebook_perplexity", modality, perplexity(indices))
         note("codebook_size", modality, codebook.codebook_size)
-        note("codebook_error", modality, codebook_error(sequences, codes, indices, fitted.inertia_))
+        if fitted.inertia_:
+            note("codebook_error", modality, codebook_error(sequences, codes, indices, fitted.inertia_))
         if modality == "id" and "users" in truth:
             journeys = truth["users"]["journey"]
             report["code_journey_nmi"] = float(normalized_mutual_info_score(journeys, indices))
             report["code_journey_nmi_kmeans"] = float(normalized_mutual_info_score(journeys, fitted.labels_))
     for modality in model.experts:
         gates = routing_weights(model, modality)
-        note("gate_entropy", modality, gate_entropy(gates))
-        note("gate_usage_entropy", modality, gate_usage_entropy(gates))
+        if model.config.num_experts > 1:
+            note("gate_entropy", modality, gate_entropy(gates))
+            note("gate_usage_entropy", modality, gate_usage_entropy(gates))
         if "items" in truth:
             types, misleading = truth["items"]["type"], truth["items"]["misleading"]
             note("gate_type_nmi", modality, float(normalized_mutual_info_score(types, gates.argmax(axis=1))))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
@@ -223,19 +223,32 @@ def open_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is less
+            warnings.simplefilter("ignore", UserWarning)  # damaged tags
             image = Image.open(path, formats=PICTURE_FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             if image.mode in ("I", "F"):
                 raise ValueError(TOO_DEEP)
+            turned = orientation_of(image)
             if image.mode.startswith("I;16"):  # convert would make all but black white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             rgba = image.convert("RGBA")
+            rgba.info.clear()  # of all tags but this one, any of which may be damaged
+            rgba.getexif()[ExifTags.Base.Orientation] = turned
+            rgba = ImageOps.exif_transpose(rgba)
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(f"{path} can't be read ({reason}); replace the picture or empty its field.") from None
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How a viewer is to turn the picture upright, 1 to 8 as EXIF counts; 1, not at all, where nothing can be read."""
+    image.load()  # which turns a TIFF, and takes out the tag
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # damaged tags
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def load_pretrained(auto_class: type, encoder: str | Path, **options: object) -> object:

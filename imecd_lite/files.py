@@ -87,8 +87,13 @@ def in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, remedy: str = "copy it anew or run the command that made it again"
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors and its metadata.
+
+    Args:
+        remedy: what an error tells to do with a file that is damaged.
 
     Raises:
         InputError: the file is missing, truncated or foreign, or not what ``write_tensors`` wrote.
@@ -99,15 +104,10 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
     except (SafetensorError, OSError) as error:  # OSError: a folder, say
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}); copy it anew or run the command that made it again."
-        ) from None
+        raise InputError(f"{path} is not a whole safetensors file ({error}); {remedy}.") from None
     noted = metadata.pop(HASH, None)  # files of the first version and of others have none
     if noted and noted != content_hash(tensors, metadata):
-        raise InputError(
-            f"{path} was changed since it was written, its hash is another; "
-            "copy it anew or run the command that made it again."
-        )
+        raise InputError(f"{path} was changed since it was written, its hash is another; {remedy}.")
     return tensors, metadata
 
 

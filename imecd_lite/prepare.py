@@ -87,21 +87,26 @@ def whole_folder(output: Path) -> Iterator[Path]:
     """A new folder to work in, beside ``output``; when the block ends well it becomes ``output``, else it is deleted.
 
     Args:
-        output: must not exist, or be an empty folder. An ``OSError`` names it.
+        output: must not exist, or be an empty folder, which is removed first. An ``OSError`` names it.
 
     Raises:
-        InputError: ``output`` holds something.
+        InputError: ``output`` holds something, or can't be removed: the folder one is in, a mount or a link can't.
     """
     try:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output} is not an empty folder; name another --output, or remove it first.")
+        if output.exists():
+            try:
+                output.rmdir()
+            except OSError as error:
+                raise InputError(
+                    f"{output} can't be replaced ({error.strerror}); name an --output that is not there yet."
+                ) from None
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f"{output.name}.partial-", dir=output.parent) as place:
             folder = Path(place, "new")  # with the rights that any new folder has
             folder.mkdir()
             yield folder
-            if output.exists():
-                output.rmdir()
             os.replace(folder, output)
     except SafetensorError as error:  # it couldn't write
         raise InputError(f"{output} can't be written ({error}); mend that and give the command again.") from None

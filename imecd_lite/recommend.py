@@ -39,7 +39,9 @@ def score_history(
 
 @torch.inference_mode()
 def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed: int = 0) -> torch.Tensor:
-    """Scores of the whole catalogue after a history that nobody need have, one purchase a day, (I + 1,).
+    """Scores of the whole catalogue after a history that nobody need have, (I + 1,).
+
+    For HM4SR, which reads times, it is of one purchase a day, the last when the data's last one was.
 
     Args:
         model: in eval mode.
@@ -51,7 +53,8 @@ def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed
     history = torch.as_tensor(items)[None, -dataset.max_length :]  # (1, L)
     if history.is_floating_point() or history.min() < 1 or history.max() > dataset.num_items:
         raise InputError(f"The history is {quote(items)}; give whole numbers from 1 to {dataset.num_items}.")
-    nobody, times = torch.zeros(1, dtype=torch.int64), 86_400.0 * torch.arange(history.shape[1])[None]
+    nobody, days = torch.zeros(1, dtype=torch.int64), torch.arange(1 - history.shape[1], 1)[None]
+    times = max(float(times[-1]) for times in dataset.timestamps) + 86_400.0 * days  # (1, L)
     device = next(iter(model.state_dict().values())).device
     return model.predict(Batch(history, nobody, nobody, nobody, times).to(device), seed)[0]
 

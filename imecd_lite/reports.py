@@ -40,7 +40,8 @@ def render_table2(systems: Sequence[SystemReport], data: str, protocol: str) -> 
     if ours is not None and others:
         for row, values in zip(rows, means.values(), strict=True):
             best = max(others, key=values.__getitem__)
-            row.append(f"{values[ours] / values[best] - 1:+.2%} (over {systems[best].title})")
+            improve = f"{values[ours] / values[best] - 1:+.2%} (over {systems[best].title})" if values[best] else ""
+            row.append(improve)
     lines = [f"# Table II of the paper, on {data}", "", protocol, ""]
     lines += markdown(["metric", *(system.title for system in systems), "Improve"][: len(rows[0])], rows)
     lines += [
@@ -125,8 +126,13 @@ def marked(values: Sequence[float]) -> list[str]:
 
 
 def tell_lead(ranks: np.ndarray, other: np.ndarray) -> str:
-    """By how much the first system's N@10 is above the other's, ranks (S, U), with the interval over users."""
+    """By how much the first system's N@10 is above the other's, ranks (S, U), with the interval over users.
+
+    Empty where the other never hits.
+    """
     base = user_values(other, "ndcg@10").mean()
+    if not base:
+        return ""
     low, high = (bound / base for bound in paired_bootstrap(ranks, other, "ndcg@10"))
     return f"{user_values(ranks, 'ndcg@10').mean() / base - 1:+.1%} ({low:+.1%} to {high:+.1%})"
 

@@ -302,12 +302,14 @@ def reasons_of_items(sales: pd.DataFrame, goods: pd.DataFrame, name: str) -> np.
 
 
 def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: bool) -> pd.DataFrame:
-    """The items with plain texts, the path of each one's "picture", and the "reason" to leave it out, if any."""
+    """The items with plain texts, the path of each one's "picture", and the "reason" to leave it out, if any.
+
+    Of several rows of an item the first that lacks nothing stays.
+    """
     goods = goods.assign(**{column: goods[column].map(plain_text) for column in TEXT_COLUMNS}, picture=None)
     goods["reason"] = first_reason(
         {
             **unfit(goods, "item_id"),
-            "item_id has a row already": goods["item_id"].duplicated(),
             "it has no text": (goods[["title", "brand", "category"]] == "").all(axis=1),
         }
     )
@@ -318,6 +320,8 @@ def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: 
         path = Path(images or base, named) if named else by_id.get(item_id)
         goods.at[line, "reason"] = why_no_picture(images or base, path, named)
         goods.at[line, "picture"] = path
+    complete = kept(goods)["item_id"]
+    goods.loc[complete.index[complete.duplicated()], "reason"] = "item_id has a row already"
     return goods
 
 

@@ -79,6 +79,8 @@ def train(
     state_file = output / STATE_FILE if output else None
     if resume and state_file and state_file.exists():
         history, best = load_state(state_file, model, optimizer, config, dataset)
+        if is_main() and not (output / "model.safetensors").exists():
+            save_weights(output, best, config.checkpoint_dtype)
     else:
         model.fit_statistics(dataset)
     split, device = dataset.split("valid"), device_of(model)
@@ -214,7 +216,7 @@ def load_state(
     dataset: Dataset,
 ) -> tuple[History, dict[str, torch.Tensor]]:
     """Put model and optimiser back to where ``save_state`` left them; returns the history and the best weights."""
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, f"delete {path.parent} and train again, or name another --output")
     if "settings" not in metadata:
         raise InputError(f"{path} is not the state of a training run; delete it and train again.")
     then = {"mixed_precision": "no"} | json.loads(metadata["settings"])

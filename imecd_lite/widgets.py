@@ -334,7 +334,9 @@ def tell_misleading(planted: pd.Series) -> str:
         "text": ("text misleads: it speaks of", planted["text_kind"]),
         "image": ("picture misleads: it shows", planted["image_kind"]),
     }[misleading]
-    return f"Its {subject} “{claimed}”, this is of the kind “{kind}”. It draws in those who look for “{claimed}”."
+    return (
+        f"Its {subject} “{claimed}”, this is of the kind “{kind}”. It claims to be for those who look for “{claimed}”."
+    )
 
 
 def neighbour_explorer(
@@ -466,7 +468,8 @@ def view_gates(
     kinds = None if truth is None else truth["kind"].to_numpy()
     neighbours = {}
     for name in now.gates:
-        found = nearest(now.tables[name][1:], torch.tensor([item]), top_k)[0].tolist()
+        table = now.tables[name][1:]
+        found = nearest(table, torch.tensor([item], device=table.device), top_k)[0].tolist()
         notes = None if kinds is None else [kinds[other - 1] for other in found]
         neighbours[name] = make_shelf(dataset, found, f"{NAMES[name]}, after the experts: its neighbours", notes)
     cards, notes = ([item], ["the item"]) if id_of in (None, item) else ([item, id_of], ["the item", "with the ID of"])
@@ -488,6 +491,11 @@ def view_gates(
             item,
         ),
     )
+
+
+def few_steps(model: IMECD) -> int:
+    """How many reverse steps a widget takes at each move: 8, or T where that is less."""
+    return min(8, model.config.num_train_timesteps)
 
 
 def gate_explorer(
@@ -517,13 +525,14 @@ def gate_explorer(
     head, body = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px")), ipywidgets.HTML()
 
     before = what_if(model) if model.experts else None
-    scores_of = lru_cache(maxsize=1)(lambda user: scores_before_last(model, dataset, user, before.tables, 8))
+    steps = few_steps(model)
+    scores_of = lru_cache(maxsize=1)(lambda user: scores_before_last(model, dataset, user, before.tables, steps))
 
     @one_at_a_time
     def show(_=None) -> None:
         user = shopper.value - 1
         at_hand = {"before": before, "scores_before": scores_of(user)} if before else {}
-        view = view_gates(model, dataset, item.value, id_of.value, muted.value, user, truth, top_k, 8, **at_hand)
+        view = view_gates(model, dataset, item.value, id_of.value, muted.value, user, truth, top_k, steps, **at_hand)
         head.value, body.value = view.head, view.body
 
     def change_item(change) -> None:
@@ -767,7 +776,7 @@ def code_explorer(
     for name in model.codebooks:
         indices, sequences = chosen_codes(model, dataset, split, name)
         choices[name] = indices, distances_to_codes(model, name, indices, sequences)
-    own = model.config.lambda_q
+    own, steps = model.config.lambda_q, few_steps(model)
     wide = {"layout": WIDE, "style": LABELLED}
     names = [(WORDS[name], name) for name in choices]
     space = ipywidgets.Dropdown(options=names, value=modality, description="modality", style=LABELLED)
@@ -793,8 +802,8 @@ def code_explorer(
             return
         user = state["members"][shopper.value - 1]
         if state.get("user") != user:  # her scores with the model's own lambda_q serve all moves of the slider
-            state.update(user=user, before=scores_before_last(model, dataset, user, tables, 8))
-        view = view_injection(model, dataset, user, lambda_q.value, top_k, 8, tables, state["before"])
+            state.update(user=user, before=scores_before_last(model, dataset, user, tables, steps))
+        view = view_injection(model, dataset, user, lambda_q.value, top_k, steps, tables, state["before"])
         history = history_shelf(dataset, user, truth, top_k)
         changed.value = f"<hr>{history._repr_html_()}{view._repr_html_()}"
 

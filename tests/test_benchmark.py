@@ -1,5 +1,6 @@
 """The benchmark: two ways to compute one model, operations counted by hand, every figure there."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from test_model import chunk_example
 
 from imecd_lite import benchmark as module
+from imecd_lite.baselines.missrec import MISSRec
 from imecd_lite.benchmark import NaiveIMECD, benchmark, count_flops, made_up, peak_memory
 from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.errors import InputError
@@ -128,7 +130,9 @@ def test_made_up_data_have_the_size_asked_for_and_train(small):
     assert (dataset.num_users, dataset.num_items, set(map(len, dataset.sequences))) == (40, 30, {9})
     items = np.concatenate(dataset.sequences)
     assert items.min() == 1 and items.max() == 30 and features.text.shape == features.image.shape == (30, 5)
-    report = benchmark("imecd", small, TrainConfig(), dataset, features, runs=1, naive=False)
+    short = dataclasses.replace(small, max_length=6)
+    dataset, features = made_up(40, 30, 9, feature_size=5, max_length=6)
+    report = benchmark("imecd", short, TrainConfig(), dataset, features, runs=1, naive=False)
     assert report["train_sequences_per_s"] > 0 and not any("speedup" in name for name in report)
 
 
@@ -143,6 +147,15 @@ def test_another_model_has_no_naive_variant(small):
     assert report["recommend_users_per_s"] > 0 and not any("speedup" in name for name in report)
     with pytest.raises(InputError, match="popularity learns nothing that could be timed"):
         benchmark("popularity", small, TrainConfig(), tiny.tiny_dataset(), None, runs=1)
+
+
+def test_what_a_model_computes_before_each_epoch_is_there_when_it_is_measured(small, monkeypatch):
+    clustered, loss = [], MISSRec.loss
+    monkeypatch.setattr(
+        MISSRec, "loss", lambda self, *inputs: clustered.append(int(self.clusters.max())) or loss(self, *inputs)
+    )
+    benchmark("missrec", small, TrainConfig(), *made_up(40, 30, 9, feature_size=5), runs=1)
+    assert min(clustered) > 0
 
 
 def test_the_smallest_data_that_are_taken_can_be_measured(small):

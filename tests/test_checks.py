@@ -651,6 +651,11 @@ def test_evaluation_s_exercises_accept_the_right_answer_and_tell_the_stub_what_t
     assert verdict.state == TO_DO and verdict.message
 
 
+def test_two_metrics_may_come_as_arrays_without_a_dimension():
+    verdict = check_metrics(answers_in_turn([tuple(map(np.asarray, pair)) for pair in metrics_with().tolist()]))
+    assert verdict.passed, verdict
+
+
 def answers_in_turn(values):
     """A function that gives one of ``values`` after the other, whatever it is asked."""
     turn = iter(values)

@@ -133,6 +133,9 @@ def test_louder_and_other_codes_are_those_of_a_model_changed_by_hand(model):
     assert not torch.allclose(score(changed), before)
     torch.testing.assert_close(score(model), before)  # it stays as it is
     torch.testing.assert_close(score(with_codebooks(model)), before)
+    learning = copy.deepcopy(model).train()
+    with_codebooks(learning)
+    assert all(module.training for module in learning.modules())
 
 
 def test_controls_of_codes_are_none_their_mean_the_wrong_ones_and_the_models_own(model):

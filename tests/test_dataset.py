@@ -390,6 +390,12 @@ def test_an_empty_core_says_whether_users_or_items_are_too_few(tmp_path, rows, s
         load_dataset(tmp_path)
 
 
+def test_items_that_describe_nobody_s_purchases_are_told_apart_from_those_that_lack_something(shop):
+    (shop / "items.csv").write_text("item_id,title,image\nP-1,Bear,images/I000.png\n")
+    with pytest.raises(InputError, match=r"No item of .*interactions\.csv, such as 'I\d+', is in .* such as 'P-1'"):
+        load_dataset(shop)
+
+
 @pytest.mark.parametrize("column", [1, 5])
 def test_items_that_are_all_without_text_or_picture_are_named_as_the_reason(shop, column):
     def change(rows):

@@ -146,6 +146,14 @@ def test_too_few_users_or_items_are_refused_with_how_many_it_takes(model):
         diagnostics.diagnose(model, few, few.split("valid"))
 
 
+def test_what_would_be_compared_with_nothing_is_left_out():
+    model = tiny.tiny_model(num_experts=1, codebook_size=4).eval()
+    few = some_users(DATASET, np.arange(4))
+    report = diagnostics.diagnose(model, few, few.split("valid"))
+    assert not {"gate_entropy", "gate_usage_entropy", "codebook_error"} & set(report)
+    assert set(report["codebook_perplexity"]) == {"id", "text", "image"}
+
+
 def test_modules_that_are_switched_off_are_left_out():
     model = tiny.tiny_model(use_codebooks=False, use_experts=False).eval()
     report = diagnostics.diagnose(model, DATASET, SPLIT)

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from made_data import write_ids, write_shop
-from PIL import Image
+from PIL import ExifTags, Image
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoModel,
@@ -285,6 +285,30 @@ def test_a_picture_that_does_not_say_what_is_white_is_refused(tmp_path, mode):
     Image.new(mode, (2, 2), 1).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif can't be read \(its pixels have 32 bits, not 8 or 16\); replace"):
         open_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_a_picture_is_turned_as_its_camera_was_held(tmp_path, name):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # its first row is the right side
+    picture = Image.new("RGB", (64, 32), "white")
+    picture.paste("black", (0, 0, 32, 32))
+    picture.save(tmp_path / name, exif=exif)
+    upright = open_image(tmp_path / name)
+    assert upright.size == (32, 64)
+    assert upright.getpixel((16, 8)) < (9, 9, 9) and upright.getpixel((16, 56)) > (246, 246, 246)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",  # cut off
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0\0\0\0\0",  # there is no orientation 99
+    ],
+)
+def test_damaged_tags_leave_a_picture_as_it_lies(tmp_path, recwarn, tags):
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=tags)
+    assert open_image(tmp_path / "a.jpg").size == (4, 2) and not recwarn.list
 
 
 def test_half_transparent_is_half_white(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,12 @@ def test_a_whole_folder_appears_when_the_work_is_done(tmp_path, there):
     assert (output / "a").read_text() == "a" and list(output.parent.iterdir()) == [output]
     (tmp_path / "plain").mkdir()
     assert output.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_empty_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^\. can't be replaced \(.*\); name an --output"), whole_folder(Path(".")):
+        raise AssertionError("the work has begun")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), SafetensorError("disk full")])

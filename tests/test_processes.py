@@ -12,6 +12,7 @@ import torch
 from made_data import write_ids
 from safetensors.torch import load_file, save_file
 
+from imecd_lite.__main__ import main
 from imecd_lite.config import TrainConfig
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import target_ranks
@@ -124,6 +125,12 @@ def test_training_from_the_command_line_gives_nearly_the_run_of_one_process(tmp_
     assert runs[1]["id/codes_used"].tolist() == runs[0]["id/codes_used"].tolist()
     ranks = [pd.read_csv(tmp_path / name / "ranks_test.csv") for name in ("one", "two")]
     assert ranks[1]["user_id"].tolist() == ranks[0]["user_id"].tolist()
+
+
+def test_what_shares_no_work_is_refused_to_a_launcher(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["tune", "--data", "shop", "--output", "tuned", "--trials", "1"]) == 2
+    assert "only train shares its work; start this without a launcher" in capsys.readouterr().err
 
 
 def test_a_process_alone_has_all_rows_and_hears_itself():

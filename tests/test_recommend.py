@@ -89,6 +89,15 @@ def test_a_history_that_nobody_has_is_scored_by_its_latest_items_alone():
             score_items(model, DATASET, items)
 
 
+def test_a_history_that_nobody_has_ends_where_the_data_do(monkeypatch):
+    model = tiny.Listed()
+    asked = []
+    monkeypatch.setattr(model, "predict", lambda batch, seed: asked.append(batch) or torch.zeros(1, 14))
+    score_items(model, DATASET, [3, 1, 2])
+    latest = max(times[-1] for times in DATASET.timestamps)
+    assert asked[0].timestamps.tolist() == [[latest - 172_800, latest - 86_400, latest]]
+
+
 def test_who_has_everything_and_a_model_of_other_items_are_refused():
     everything = tiny.tiny_dataset([np.arange(1, tiny.NUM_ITEMS + 1)] * 3)
     with pytest.raises(InputError, match="'user 0' has all items already"):

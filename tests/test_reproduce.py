@@ -17,6 +17,7 @@ from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import metrics, target_ranks, top_items
 from imecd_lite.files import read_json
+from imecd_lite.reports import SystemReport, render_table2
 from imecd_lite.reproduce import SYSTEMS, TARGETS, Cell, Reproduction, available, cells_of
 from imecd_lite.results import load_outcomes
 from imecd_lite.runs import tune
@@ -212,6 +213,15 @@ def test_table2_marks_the_best_and_tells_improvement_and_intervals(table2):
     assert cells[-1] == f"{rows['imecd'] / rows[rival] - 1:+.2%} (over {SYSTEMS[rival].title})"
     assert "| SASRec | " in text and "24 users, 13 items" in text and "2 validation trials" in text
     assert "| Toys | H@5 | 0.0633 |" in text and "+3.90% |" in text, "the paper's own"
+
+
+def test_where_no_other_system_hits_there_is_no_improvement_to_tell():
+    rows = [
+        SystemReport(name, SYSTEMS[name].title, np.array([ranks]), 0, 0.0, "", "")
+        for name, ranks in (("popularity", [30, 40]), ("imecd", [1, 2]))
+    ]
+    text = render_table2(rows, "shop", "protocol")
+    assert "| N@10 | <u>0.0000</u> | **0.8155** |  |" in text and "| Popularity | 0.0000 |  | 0 |" in text
 
 
 def test_table3_takes_one_part_away_at_a_time(tmp_path):

@@ -114,6 +114,17 @@ def test_each_row_is_kept_or_accounted_for_with_its_line_and_why(shop):
     assert load_dataset(shop.output).dropped["interactions with items without text or picture"] == 0
 
 
+def test_of_two_rows_of_an_item_the_first_that_lacks_nothing_stays(shop):
+    _, name, maker = shop.goods[0]
+    shop.goods = [("I000", "", ""), *shop.goods, ("I000", "again", "")]
+    shop.prepare()
+    assert shop.dropped() == [
+        ["products.csv", "2", "I000", "it has no text"],
+        ["products.csv", str(len(shop.goods) + 1), "I000", "item_id has a row already"],
+    ]
+    assert load_dataset(shop.output).item_texts()[0] == f"{name}, {maker}"
+
+
 def test_markup_in_texts_is_taken_out(shop):
     shop.goods[0] = ("I000", "<b>Bear</b> &amp;amp; box<script>x()</script>", "&lt;i&gt;Acme\n&lt;/i&gt;")
     shop.prepare()

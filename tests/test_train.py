@@ -284,8 +284,14 @@ def test_a_state_file_that_is_truncated_or_foreign_is_refused(tmp_path):
     whole_state = state.read_bytes()
     for content in (whole_state[:-1], b"something else", (tmp_path / "model.safetensors").read_bytes()):
         state.write_bytes(content)
-        with pytest.raises(InputError, match=STATE_FILE):
+        with pytest.raises(InputError, match=STATE_FILE) as refused:
             run(tmp_path, resume=True)
+        assert "train again" in str(refused.value)
+    state.write_bytes(whole_state)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").unlink()
+    run(tmp_path, epochs=1, resume=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights, "its best weights are in the state"
 
 
 # The best epoch is kept

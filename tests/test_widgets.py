@@ -184,7 +184,7 @@ def test_neighbours_are_counted_by_kind_and_by_buyers():
     [
         (1, "Text and picture are honest: this is of the kind “bear”."),
         (2, "Its text misleads: it speaks of “blocks”, this is of the kind “bear”."),
-        (3, "It draws in those who look for “<blocks>”."),
+        (3, "It claims to be for those who look for “<blocks>”."),
     ],
 )
 def test_it_is_said_what_misleads_and_whom(item, words):
@@ -303,6 +303,12 @@ def gate_parts(*arguments, **options):
     """What a gate explorer is made of: four controls, the item's HTML and that of what becomes of it."""
     (controls, head), page = (getattr(part, "children", part) for part in gate_explorer(*arguments, **options).children)
     return *controls.children, head, page
+
+
+def test_explorers_take_no_more_steps_than_a_model_has():
+    model = tiny.tiny_model(num_train_timesteps=4).float().eval()
+    assert "rank" in gate_parts(model, DATASET)[-1].value
+    assert "rank" in code_explorer(model, DATASET).children[-1].value
 
 
 def test_each_move_of_the_gate_explorer_draws_once_and_all_can_be_reached(planted):
