@@ -56,7 +56,7 @@ SYSTEMS = {
     "sasrec-features": System("sasrec-features", "SASRec with features"),
     "sasrec-repeat": System("sasrec-repeat", "SASRec with the bias of repeats"),
     "imecd-literal": System(
-        "imecd", "IMECD to the letter, batch 256", "literal", ("learning_rate", "dropout", "lambda_q", "lambda_c")
+        "imecd", "IMECD to the letter (batch 256)", "literal", ("learning_rate", "dropout", "lambda_q", "lambda_c")
     ),
     "imecd": System("imecd", "IMECD"),
 }
