@@ -390,7 +390,7 @@ def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
         return Verdict(RIGHT, f"{nats.exp():.2f}: three codes are in use, but not alike. All alike would make 3.")
     if not read.double().isfinite():
         return Verdict(WRONG, "that is not a finite number: the logarithm of 0? A code that nobody chose adds 0.")
-    bits = nats / np.log(2)
+    bits, of_codes = nats / np.log(2), shares * len(indices) / size
     mistakes = {
         "that is the entropy; the perplexity is exp of it.": nats,
         "that is the entropy in bits; take the natural logarithm, and then exp.": bits,
@@ -400,6 +400,9 @@ def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
         "mind the sign: the entropy is *minus* the sum.": (-nats).exp(),
         "that is minus the entropy; turn the sign, then take exp.": -nats,
         "that is a share of the codebook; leave out the division by its size.": nats.exp() / size,
+        "your shares don't add up to 1: divide by the number of choices, not of codes.": (
+            -(of_codes * of_codes.log()).sum()
+        ).exp(),
         "1 / sum p² is another good measure of the same thing; here, take exp of the entropy.": 1 / (shares**2).sum(),
     }
     for message, wrong in mistakes.items():
@@ -776,6 +779,7 @@ STOPPING_MISTAKES = {
     "end": "epochs count from 1; the last of yours counts from 0.",
     "never": "you run all epochs; after `patience` of them without a better one, the run ends.",
     "whole": "the epoch that is kept has to be among those that ran; nobody knows the rest of the curve.",
+    "curve": "you looked for the best of the whole curve first; go epoch by epoch, for nobody knows what comes.",
 }
 STOPPING_CASES = (
     ([0.10, 0.20, 0.15, 0.16, 0.17, 0.30], 2),
@@ -783,6 +787,7 @@ STOPPING_CASES = (
     ([0.10, 0.20, 0.20, 0.20, 0.10], 2),
     ([0.10, 0.12, 0.14, 0.16], 1),
     ([0.30, 0.20, 0.10], 5),
+    ([0.30, 0.20, 0.19, 0.40], 2),
     ([0.20, 0.10, 0.30, 0.20, 0.25, 0.31, 0.10, 0.05, 0.04], 2),
 )
 
@@ -836,8 +841,10 @@ def stopping_with(scores: Sequence[float], patience: int, mistakes: tuple[str, .
         last = epoch
     if "last" in mistakes:
         kept = last
-    if "whole" in mistakes:
+    if {"whole", "curve"} & set(mistakes):
         kept = list(scores).index(max(scores)) + 1
+    if "curve" in mistakes:
+        last = min(kept + patience, len(scores))
     first = scores[kept - 1] if "value" in mistakes else kept - bool({"zero", "place"} & set(mistakes))
     last -= bool({"zero", "end"} & set(mistakes))
     return (last, first) if "swap" in mistakes else (first, last)
@@ -1074,10 +1081,10 @@ def check_columns(columns: object) -> Verdict:
         return Verdict(TO_DO, "write a dictionary: our name of a column, and theirs.")
     if not isinstance(columns, dict):
         return Verdict(WRONG, f"a dictionary is wanted, this is a {type(columns).__name__}.")
-    columns = {ours: theirs for ours, theirs in columns.items() if ours != theirs}  # `brand` may be named
+    known = {*NAMED, "brand", "description"}
+    columns = {k: theirs for k, theirs in columns.items() if k != theirs or k not in known}  # `brand` may be named
     if set(columns) & set(NAMED.values()) and set(columns.values()) & set(NAMED):
         return Verdict(WRONG, "the wrong way round: our names are the keys, theirs the values.")
-    known = {*NAMED, "brand", "description"}
     if strange := set(columns) - known:
         return Verdict(
             WRONG, f"there is no column {min(map(str, strange))!r} here; ours are {', '.join(sorted(known))}."
@@ -1203,8 +1210,8 @@ SPLIT_MISTAKES = {
     "first": "you held out the earliest; the latest two are wanted.",
     "ties": "of two in one basket the one that stands first in the file comes first.",
 }
-SPLIT_CASE = (list("FDBAECG"), [60, 40, 20, 10, 40, 30, 50])
-"""A shopper's items and their times as they stand in the file; D and E were in one basket."""
+SPLIT_CASE = (list("FEBADCG"), [60, 40, 20, 10, 40, 30, 50])
+"""A shopper's items and their times as they stand in the file; E and D were in one basket."""
 
 
 def check_split(split: Callable[[list[str], list[int]], tuple[list[str], str, str]]) -> Verdict:

@@ -366,6 +366,7 @@ def test_mistakes_of_em(wrong, message):
         (lambda i, z: 1 / perplexity(i, z), "mind the sign"),
         (lambda i, z: -math.log(perplexity(i, z)), "turn the sign"),
         (lambda i, z: perplexity(i, z) / z, "a share of the codebook"),
+        (lambda i, z: math.prod((n / z) ** (-n / z) for n in np.bincount(i) if n), "not of codes"),
         (lambda i, z: 1 / sum(share**2 for share in shares_of(i)), "another good measure"),
         (lambda i, z: math.nan, "the logarithm of 0"),
         (lambda i, z: 30.0, "between 1 and 8"),
@@ -807,10 +808,11 @@ def once(purchases, k):
         (check_five_core(lambda purchases, k: purchases[:3]), "8 of 18 purchases are left; you keep 3"),
         (check_five_core(lambda purchases, k: 8), "this is a int"),
         (check_split(lambda items, times: (items[:-2], items[-2], items[-1])), "the order of the file is no order"),
+        (check_split(lambda items, times: (list("ABCDE"), "G", "F")), "first in the file comes"),
         (check_split(lambda items, times: "ABC"), "three things|one item each"),
         (check_split(lambda items, times: (items, "A")), "three things are wanted"),
         (check_split(lambda items, times: ("A", "B", "C")), "the history is a list"),
-        (check_split(lambda items, times: (["A"], "B", "C")), "it should be A B C D E, then G and F"),
+        (check_split(lambda items, times: (["A"], "B", "C")), "it should be A B C E D, then G and F"),
     ],
 )
 def test_other_wrong_answers_about_own_data(verdict, message):
@@ -839,6 +841,7 @@ def test_columns_are_named_right_or_not_yet():
         *(({key: NAMED[key] for key in NAMED if key != lost}, COLUMN_MISTAKES[lost][:20]) for lost in COLUMN_MISTAKES),
         ({key: NAMED[key] for key in NAMED if key != "timestamp"}, "nothing is said of `timestamp`"),
         (NAMED | {"timestamp": "price"}, "`timestamp` is 'price' by you"),
+        (NAMED | {"price": "price"}, "there is no column 'price' here"),
         (NAMED | {"user": "client"}, "there is no column 'user' here"),
         (NAMED | {"description": "price"}, "no column is a description by another name"),
         ([*NAMED], "a dictionary is wanted, this is a list"),
