@@ -93,15 +93,15 @@ def whole_folder(output: Path) -> Iterator[Path]:
         InputError: ``output`` holds something, or can't be removed: the folder one is in, a mount or a link can't.
     """
     try:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise InputError(f"{output} is not an empty folder; name another --output, or remove it first.")
-        if output.exists():
+        if output.is_dir() and not any(output.iterdir()):
             try:
                 output.rmdir()
             except OSError as error:
                 raise InputError(
                     f"{output} can't be replaced ({error.strerror}); name an --output that is not there yet."
                 ) from None
+        elif output.exists():
+            raise InputError(f"{output} is not an empty folder; name another --output, or remove it first.")
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f"{output.name}.partial-", dir=output.parent) as place:
             folder = Path(place, "new")  # with the rights that any new folder has
