@@ -32,13 +32,22 @@ EPOCHS = 60
 """At most, for every system; early stopping ends most runs sooner."""
 
 
+PROTOCOL = ("batch_size", "epochs", "patience")
+"""The settings of training that all cells of a table have in common."""
+
+
 class System(NamedTuple):
     """A row of Table II."""
 
     model: str  # key of MODELS
     title: str
     preset: str = "default"
-    tuned: tuple[str, ...] | None = None  # what trials vary; the model's own when None
+    varied: tuple[str, ...] | None = None  # what trials vary; the model's own when None
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """What trials vary."""
+        return MODELS[self.model].TUNED if self.varied is None else self.varied
 
 
 SYSTEMS = {
@@ -128,8 +137,7 @@ class Reproduction:
             InputError: a run of the system is there that was begun otherwise.
         """
         if system not in self.settled:
-            configs, (model, *_, tuned) = self.published(system), SYSTEMS[system]
-            tuned = MODELS[model].TUNED if tuned is None else tuned
+            configs, model, tuned = self.published(system), SYSTEMS[system].model, SYSTEMS[system].tuned
             first = self.output / FOLDER / f"{system}-seed-0.safetensors"
             if first.exists():  # before any trial is run for nothing
                 then = load_outcome(first).config
@@ -196,8 +204,18 @@ class Reproduction:
         return self.output / FOLDER / f"{self.plain(cell).name}.safetensors"
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether a cell has been run to its end."""
-        return self.file(cell).exists()
+        """Whether a cell has been run to its end, by the protocol that holds now."""
+        if not self.file(cell).exists():
+            return False
+        then, now = load_outcome(self.file(cell)).config["train_config"], self.published(cell.system)[1]
+        return all(then[name] == getattr(now, name) for name in PROTOCOL)
+
+    def refuse_other_data(self) -> None:
+        """Raise ``InputError`` where ``output`` keeps a run on other data."""
+        now = {"dataset": self.dataset.fingerprint, "features": self.features.fingerprint if self.features else None}
+        for file in sorted((self.output / FOLDER).glob("*.safetensors")):
+            then = load_outcome(file).config
+            refuse_other(file, then, then | now)
 
     def row(self, cell: Cell) -> dict[str, object]:
         """A finished cell's row: its labels, the seed, the test metrics, num_parameters, seconds of training."""
@@ -207,9 +225,9 @@ class Reproduction:
 
     def tell_settings(self, cell: Cell) -> str:
         """What a finished cell has for the settings that trials vary."""
-        config, (model, *_, tuned) = load_outcome(self.file(cell)).config, SYSTEMS[cell.system]
+        config = load_outcome(self.file(cell)).config
         values = config["model_config"] | config["train_config"]
-        return ", ".join(f"{name} {values[name]:g}" for name in (MODELS[model].TUNED if tuned is None else tuned))
+        return ", ".join(f"{name} {values[name]:g}" for name in SYSTEMS[cell.system].tuned)
 
 
 def kept_systems(folder: Path) -> dict[str, list[Outcome]]:
@@ -287,7 +305,7 @@ def reproduce(
     Args:
         target: one of ``TARGETS``.
         seeds: how many, from 0.
-        systems: rows of Table II to run; others that ``output`` has are in the table, too.
+        systems: rows of Table II to run; others that ``output`` has, by the same protocol, are in the table, too.
         on_cell: called after each cell with its number, how many there are, the cell and its row.
 
     Returns:
@@ -295,7 +313,7 @@ def reproduce(
 
     Raises:
         InputError: ``target`` or a system is unknown, ``seeds`` or the trials are not positive, what ``target`` varies
-            has no effect on this dataset, or a run was begun otherwise.
+            has no effect on this dataset, or a run was begun otherwise or on other data.
     """
     for name, known in ((target, TARGETS), *((system, SYSTEMS) for system in systems)):
         if name not in known:
@@ -303,6 +321,7 @@ def reproduce(
     for name, number in (("seeds", seeds), ("trials", reproduction.trials)):
         if number < 1:
             raise InputError(f"{name} is {number}; it must be a whole number of at least 1.")
+    reproduction.refuse_other_data()
     output, needless = reproduction.output, set() if reproduction.features else OF_FEATURES
 
     def grid(systems: Sequence[str]) -> list[Cell]:

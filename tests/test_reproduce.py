@@ -135,6 +135,19 @@ def test_other_systems_in_the_table_are_not_tried_anew(table2, tmp_path, monkeyp
     assert settings[0] == settings[1] and len(settings[0]) == 2
 
 
+def test_a_table_holds_what_was_run_on_its_data_and_by_its_protocol_alone(table2, tmp_path):
+    shutil.copytree(table2 / "cells", tmp_path / "cells")
+    (tmp_path / "cells/sasrec-seed-0.safetensors").unlink()
+    with pytest.raises(InputError, match=r"imecd-seed-0.safetensors was begun on other data; name the same"):
+        other = tiny.tiny_dataset(tiny.random_sequences(seed=1))
+        reproduce.reproduce("table2", Reproduction(other, FEATURES, tmp_path, 1, SMALL), 1, ("sasrec",))
+    assert not (tmp_path / "tuning").exists(), "found out before anything was run"
+    (tmp_path / "cells/sasrec-seed-1.safetensors").unlink()
+    reproduce.reproduce("table2", grid(tmp_path, epochs=1), 1, ("sasrec",))
+    assert [row["model"] for row in rows_of(tmp_path / "table2.csv")] == ["sasrec"]
+    assert "at most 1 epoch" in (tmp_path / "table2.md").read_text(encoding="utf-8")
+
+
 def test_a_grid_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(table2, tmp_path, monkeypatch):
     epochs, train_epoch = [], runs.train.__globals__["train_epoch"]
 
