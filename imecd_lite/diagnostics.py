@@ -17,7 +17,7 @@ from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table
 from imecd_lite.errors import InputError
-from imecd_lite.evaluate import device_of, ndcg, paired_bootstrap
+from imecd_lite.evaluate import ndcg, relative_gain, score_batches
 from imecd_lite.model import IMECD, LossOutput, Recommender
 
 STEP_COUNTS = (1, 2, 4, 8, 16, 32)
@@ -86,7 +86,6 @@ def mending(model: IMECD, modality: str) -> np.ndarray:
     return modality_neighbours(after, neighbours) - modality_neighbours(before, neighbours)
 
 
-@torch.no_grad()
 def top_and_ranks(
     model: Recommender,
     dataset: Dataset,
@@ -101,11 +100,9 @@ def top_and_ranks(
         num_inference_steps: of models that take reverse steps; None for all.
     """
     top, ranks = np.zeros((len(split.users), k), dtype=np.int64), np.zeros(len(split.users), dtype=np.int64)
-    device = device_of(model)
     steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
-    for batch in eval_batches(dataset, split, BATCH_SIZE):
-        users, batch = batch.users, batch.to(device)
-        scores = model.full_sort_predict(batch.item_seq, batch.user_keys, seed, **steps)
+    for batch, scores in score_batches(model, dataset, split, BATCH_SIZE, mask_seen=False, seed=seed, **steps):
+        users = batch.users.cpu()
         top[users] = scores.topk(k).indices.cpu()
         ranks[users] = (scores >= scores.gather(1, batch.pos_items[:, None])).sum(dim=1).cpu()
     return top, ranks
@@ -115,17 +112,6 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> float:
     """Mean overlap of two lists of items a user, (U, K) each: the items in both over the items in either."""
     shared = (first[:, :, None] == second[:, None, :]).sum(axis=(1, 2))
     return float((shared / (2 * first.shape[1] - shared)).mean())
-
-
-def relative_gain(ranks: np.ndarray, other_ranks: np.ndarray) -> dict[str, float]:
-    """By what share N@10 with ``ranks`` (U,) exceeds that with ``other_ranks``, and its paired 95% interval.
-
-    All are 0 where the others never hit.
-    """
-    base = ndcg(other_ranks, 10).mean()
-    low, high = paired_bootstrap(ranks, other_ranks, "ndcg@10")
-    shares = {"mean": ndcg(ranks, 10).mean() - base, "low": low, "high": high}
-    return {name: float(difference / base) if base else 0.0 for name, difference in shares.items()}
 
 
 def read_truth(dataset: Dataset) -> dict[str, pd.DataFrame]:

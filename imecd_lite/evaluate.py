@@ -78,8 +78,12 @@ def score_batches(
     mask_seen: bool,
     seed: int,
     progress: bool = False,
+    **options: object,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Batches of a split with the model's scores (B, I + 1), the model in eval mode, one process's share."""
+    """Batches of a split with the model's scores (B, I + 1), the model in eval mode, one process's share.
+
+    ``options`` are the model's own, as ``num_inference_steps``.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     training, device = model.training, device_of(model)
@@ -90,7 +94,7 @@ def score_batches(
         count, tables = -(-len(split.users) // (batch_size * num_processes())), model.item_embeddings()
         for batch in tqdm(batches, desc="scoring", unit="batch", total=count, leave=False, disable=not progress):
             batch = batch.to(device)
-            scores = model.predict(batch, seed, tables)
+            scores = model.predict(batch, seed, tables, **options)
             if scores.shape != (len(batch.users), dataset.num_items + 1):
                 raise ValueError(
                     f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"
@@ -138,9 +142,17 @@ def metrics(ranks: np.ndarray, ks: tuple[int, ...] = (5, 10, 20)) -> dict[str, f
 
 
 def resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
-    """(R,) means of ``values`` (U,) over users drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    return np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)])
+    """(R,) means of ``values`` (U,) over users drawn with replacement; those of (K, U), over the same users, (K, R)."""
+    rng, users = np.random.default_rng(seed), values.shape[-1]
+    draws = (rng.integers(users, size=users) for _ in range(num_resamples))
+    return np.stack([values[..., draw].mean(axis=-1) for draw in draws], axis=-1)
+
+
+def middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Between which two lies the middle share ``confidence`` of the values."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -151,9 +163,8 @@ def bootstrap_interval(
     Args:
         ranks: (U,), or (S, U) with a row for each of S seeds: each user counts with the mean over the seeds.
     """
-    tail, values = (1 - confidence) / 2, user_values(np.atleast_2d(ranks), metric).mean(axis=0)  # (U,)
-    low, high = np.quantile(resampled_means(values, num_resamples, seed), (tail, 1 - tail))
-    return float(low), float(high)
+    values = user_values(np.atleast_2d(ranks), metric).mean(axis=0)  # (U,)
+    return middle(resampled_means(values, num_resamples, seed), confidence)
 
 
 def paired_bootstrap(
@@ -163,20 +174,38 @@ def paired_bootstrap(
     confidence: float = 0.95,
     num_resamples: int = 1000,
     seed: int = 0,
+    relative: bool = False,
 ) -> tuple[float, float]:
     """Interval of the difference in a metric between two systems (first minus second) on the same users.
 
     Args:
         ranks, other_ranks: (U,), or (S, U) with a row for each of S seeds, S not the same for both: users are
             drawn, and each counts with the mean over the seeds.
+        relative: the difference as a share of the second's metric, on the same drawn users; draws of users that the
+            second never hits have none, and are left out.
     """
     first, second = (user_values(np.atleast_2d(table), metric).mean(axis=0) for table in (ranks, other_ranks))  # (U,)
     if len(first) != len(second):
         raise ValueError(f"both systems must rank the same users, got {len(first)} and {len(second)}")
-    difference = first - second
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled_means(difference, num_resamples, seed), (tail, 1 - tail))
-    return float(low), float(high)
+    means, other_means = resampled_means(np.stack([first, second]), num_resamples, seed)  # (R,)
+    if not relative:
+        return middle(means - other_means, confidence)
+    if not second.any():
+        raise ValueError(f"{metric} of the second system is 0, and nothing is a share of that")
+    some = other_means > 0
+    return middle(means[some] / other_means[some] - 1, confidence)
+
+
+def relative_gain(ranks: np.ndarray, other_ranks: np.ndarray, metric: str = "ndcg@10") -> dict[str, float]:
+    """By what share a metric with ``ranks``, (U,) or (S, U), exceeds that with ``other_ranks``: mean, low and high.
+
+    Low and high are a paired 95% interval over users. All are 0 where the others never hit.
+    """
+    base = user_values(other_ranks, metric).mean()
+    if not base:
+        return dict.fromkeys(("mean", "low", "high"), 0.0)
+    low, high = paired_bootstrap(ranks, other_ranks, metric, relative=True)
+    return {"mean": float(user_values(ranks, metric).mean() / base - 1), "low": low, "high": high}
 
 
 def measure(ranks: np.ndarray) -> dict[str, dict]:
@@ -274,10 +303,10 @@ def compare_runs(
             raise InputError(f"{run} ranks other users than {runs[0]}; compare runs on the same data.")
     ranks, other_ranks = (np.stack([table.loc[users] for table in group]) for group in tables)  # (S, U)
     means, other_means = (user_values(group, metric).mean(axis=1) for group in (ranks, other_ranks))  # (S,)
-    interval, base = paired_bootstrap(ranks, other_ranks, metric), other_means.mean()
+    base = other_means.mean()
     if not base:
         raise InputError(f"{metric} of {others[0]} is 0, nothing compares to that; choose another metric.")
-    difference = means.mean() - base
+    gain = relative_gain(ranks, other_ranks, metric)
     return {
         "metric": metric,
         "mean": means.mean(),
@@ -286,8 +315,8 @@ def compare_runs(
         "other_mean": base,
         "other_least": other_means.min(),
         "other_greatest": other_means.max(),
-        "difference": difference,
-        "difference_interval": interval,
-        "relative": difference / base,
-        "relative_interval": tuple(bound / base for bound in interval),
+        "difference": means.mean() - base,
+        "difference_interval": paired_bootstrap(ranks, other_ranks, metric),
+        "relative": gain["mean"],
+        "relative_interval": (gain["low"], gain["high"]),
     }

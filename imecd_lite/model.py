@@ -87,13 +87,13 @@ class Recommender(nn.Module):
         """Scores of the whole catalogue, (B, I + 1), column 0 minus infinity."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch, seed: int = 0, tables: object = None) -> torch.Tensor:
+    def predict(self, batch: Batch, seed: int = 0, tables: object = None, **options: object) -> torch.Tensor:
         """``full_sort_predict`` for a batch, (B, I + 1); overridden by models that read its time stamps.
 
-        ``tables`` are ``item_embeddings()``, when at hand.
+        ``tables`` are ``item_embeddings()``, when at hand; ``options`` are the model's own, as ``num_inference_steps``.
         """
         at_hand = {} if tables is None else {"tables": tables}
-        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed, **at_hand)
+        return self.full_sort_predict(batch.item_seq, batch.user_keys, seed, **at_hand, **options)
 
 
 class IMECD(Recommender):

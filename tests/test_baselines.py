@@ -12,8 +12,9 @@ import torch
 from imecd_lite.checkpoint import MODELS, build_model
 from imecd_lite.config import TrainConfig
 from imecd_lite.dataset import Batch
+from imecd_lite.diagnostics import top_and_ranks
 from imecd_lite.encoders import Features
-from imecd_lite.evaluate import hit, target_ranks
+from imecd_lite.evaluate import hit, target_ranks, top_items
 from imecd_lite.model import Recommender
 from imecd_lite.train import make_optimizer, train, training_step
 
@@ -63,11 +64,22 @@ def test_a_step_in_bfloat16_is_nearly_that_in_float32_and_what_is_learnt_stays_f
             torch.manual_seed(0)
             steps = [training_step(model, optimizer, tiny.tiny_batch(), generator) for _ in range(2)]
         losses.append([step.total.item() for step in steps])
-        floats = [t for t in (*model.state_dict().values(), steps[-1].total) if t.is_floating_point()]
+        told = (*model.state_dict().values(), steps[-1].total, *steps[-1].terms.values())
+        floats = [tensor for tensor in told if tensor.is_floating_point()]
         assert {tensor.dtype for tensor in floats} == {torch.float32}
         assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
         assert set(products) <= {torch.float32 if precision == "no" else torch.bfloat16}
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+@each
+def test_its_first_items_and_ranks_in_one_pass_are_those_of_two_also_from_training_mode(name):
+    dataset, model = tiny.tiny_dataset(), build(name, dropout=0.5).train()
+    split = dataset.split("test")
+    top, ranks = top_and_ranks(model, dataset, split, k=4)
+    np.testing.assert_array_equal(ranks, target_ranks(model, dataset, split))
+    np.testing.assert_array_equal(top, top_items(model, dataset, split, k=4))
+    assert model.training
 
 
 @each

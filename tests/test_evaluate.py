@@ -23,6 +23,7 @@ from imecd_lite.evaluate import (
     ndcg,
     paired_bootstrap,
     popularity_percentiles,
+    relative_gain,
     sampled_ranks,
     save_ranks,
     target_ranks,
@@ -197,6 +198,31 @@ def test_a_paired_interval_is_narrow_where_systems_agree():
         paired_bootstrap(ranks, ranks[:3], "hit@10")
 
 
+def test_a_relative_gain_has_the_interval_of_the_quotient_over_the_same_drawn_users():
+    rng = np.random.default_rng(0)
+    ranks, other = rng.integers(1, 30, size=(2, 300)), rng.integers(1, 60, size=300)
+    gain = relative_gain(ranks, other)
+    first, second = ndcg(ranks, 10).mean(axis=0), ndcg(other, 10)
+    oracle = scipy.stats.bootstrap(
+        (first, second), lambda a, b, axis: a.mean(axis) / b.mean(axis) - 1, paired=True, n_resamples=4000,
+        method="percentile", rng=0,
+    ).confidence_interval  # fmt: skip
+    assert (gain["low"], gain["high"]) == pytest.approx((oracle.low, oracle.high), rel=0.06)
+    assert gain["mean"] == pytest.approx(first.mean() / second.mean() - 1)
+    assert gain["low"] < gain["mean"] < gain["high"]
+    low, high = paired_bootstrap(ranks, other, "ndcg@10")
+    assert gain["high"] - gain["low"] > 1.1 * (high - low) / second.mean()  # the other's own mean is uncertain, too
+
+
+def test_a_gain_over_one_who_seldom_hits_is_finite_and_over_nobody_none():
+    ranks, rare = np.array([1, 1, 20, 3]), np.array([99, 99, 99, 3])
+    gain = relative_gain(ranks, rare)  # many draws lack its only hit
+    assert np.isfinite([*gain.values()]).all() and gain["mean"] == pytest.approx((1 + 1 + 0.5) / 0.5 - 1)
+    assert set(relative_gain(ranks, np.full(4, 99)).values()) == {0.0}
+    with pytest.raises(ValueError, match="ndcg@10 of the second system is 0"):
+        paired_bootstrap(ranks, np.full(4, 99), "ndcg@10", relative=True)
+
+
 def test_ranks_are_saved_by_user(dataset, tmp_path):
     split = dataset.split("test")
     save_ranks(tmp_path / "new/ranks.csv", dataset, split, np.arange(1, 41))
@@ -222,7 +248,8 @@ def test_two_systems_are_compared_by_the_means_over_their_seeds(tmp_path):
     assert result["difference_interval"] == paired_bootstrap(
         np.array([[1, 20, 20, 1], [1, 20, 20, 1]]), np.array([1, 20, 20, 20]), "hit@10"
     )
-    assert result["relative_interval"] == tuple(bound / 0.25 for bound in result["difference_interval"])
+    gain = relative_gain(np.array([[1, 20, 20, 1], [1, 20, 20, 1]]), np.array([1, 20, 20, 20]), "hit@10")
+    assert result["relative_interval"] == (gain["low"], gain["high"])
 
 
 def test_runs_that_cannot_be_compared_are_named(tmp_path):

@@ -162,10 +162,9 @@ class DiffuRec(SequentialRecommender):
         table = self.item_embeddings() if tables is None else tables
         steps = self.schedule.num_train_timesteps if num_inference_steps is None else num_inference_steps
         scores = table.new_empty(len(item_seq), self.num_items + 1)
-        for chunk, _ in length_chunks(item_seq):
-            longest = max(int((item_seq[chunk] > 0).sum(dim=1).max()), 1)
-            for rows in chunk.split(max(self.PLACES_AT_ONCE // longest, 1)):
-                history = item_seq[rows, -longest:]
+        for chunk, histories in length_chunks(item_seq):
+            at_once = max(self.PLACES_AT_ONCE // histories.shape[1], 1)
+            for rows, history in zip(chunk.split(at_once), histories.split(at_once), strict=True):
                 users = self.generate(history, user_keys[rows], seed, steps, table)
                 scores[rows] = self.compare(users, history, table)
         scores[:, 0] = -torch.inf

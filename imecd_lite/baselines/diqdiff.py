@@ -121,5 +121,5 @@ def repulsion(vectors: torch.Tensor, temperature: float) -> torch.Tensor:
     """How near each vector (B, D) is to the others: the mean of log(1 + sum over them of e^((cosine - 1) / tau))."""
     unit = F.normalize(vectors, dim=-1)
     own = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    nearness = ((unit @ unit.T - 1) / temperature).masked_fill(own, 0.0)  # (B, B): e^0 is the 1
+    nearness = (((unit @ unit.T).to(unit.dtype) - 1) / temperature).masked_fill(own, 0.0)  # (B, B): e^0 is the 1
     return nearness.logsumexp(dim=1).mean()
