@@ -12,6 +12,7 @@ import torch
 
 from imecd_lite.dataset import Batch, Dataset
 from imecd_lite.errors import InputError, quote
+from imecd_lite.evaluate import device_of
 from imecd_lite.model import Recommender
 
 
@@ -27,14 +28,13 @@ def score_history(
         num_bought: 1 to the length of the history, which is meant by None.
         seed: of the reverse diffusion.
     """
-    device = next(iter(model.state_dict().values())).device
     history, times = (
         torch.as_tensor(table[user][:num_bought])[None, -dataset.max_length :]
         for table in (dataset.sequences, dataset.timestamps)
     )
     users = torch.tensor([user])
     batch = Batch(history, torch.zeros_like(users), users, torch.as_tensor(dataset.user_keys[[user]]), times)
-    return model.predict(batch.to(device), seed)[0]
+    return model.predict(batch.to(device_of(model)), seed)[0]
 
 
 @torch.inference_mode()
@@ -55,8 +55,7 @@ def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed
         raise InputError(f"The history is {quote(items)}; give whole numbers from 1 to {dataset.num_items}.")
     nobody, days = torch.zeros(1, dtype=torch.int64), torch.arange(1 - history.shape[1], 1)[None]
     times = max(float(times[-1]) for times in dataset.timestamps) + 86_400.0 * days  # (1, L)
-    device = next(iter(model.state_dict().values())).device
-    return model.predict(Batch(history, nobody, nobody, nobody, times).to(device), seed)[0]
+    return model.predict(Batch(history, nobody, nobody, nobody, times).to(device_of(model)), seed)[0]
 
 
 @torch.inference_mode()
