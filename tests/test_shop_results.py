@@ -17,9 +17,8 @@ from imecd_lite.reproduce import METRICS, SYSTEMS, Reproduction, cells_of, kept_
 from imecd_lite.results import load_outcome, stack_ranks
 
 FOLDER = BUNDLED_DATA / "results/shop"
-CELLS = {cell.name: cell for cell in cells_of("table2", 9, tuple(SYSTEMS))}
+CELLS = {cell.name: cell for target in ("table2", "table3") for cell in cells_of(target, 9, tuple(SYSTEMS))}
 KEPT = sorted((FOLDER / "cells").glob("*.safetensors"))
-ROWS = list(csv.DictReader((FOLDER / "table2.csv").open(encoding="utf-8")))
 SHORT = BUNDLED_DATA / "results/shop-ten-epochs"
 FIGURES = ("figure4", "figure5", "figure6")
 SHORT_CELLS = {cell.name: cell for target in ("table3", *FIGURES) for cell in cells_of(target, 3, ())}
@@ -46,16 +45,19 @@ def test_every_run_is_of_this_shop_and_has_todays_settings(shop, tmp_path):
         assert len(outcome.ranks) == shop[0].num_users and outcome.config["dataset"] == shop[0].fingerprint
         assert 1 <= outcome.ranks.min() <= outcome.ranks.max() <= shop[0].num_items
         assert (outcome.top is None) == (cell.seed > 0)
-        trials = list(csv.DictReader((FOLDER / "tuning" / cell.system / "trials.csv").open()))
-        settled = {**vars(reproduction.settle(cell.system)[0]), **vars(reproduction.settle(cell.system)[1])}
+        settled = {name: value for config in reproduction.settle(cell.system) for name, value in vars(config).items()}
         settings = outcome.config["model_config"] | outcome.config["train_config"]
-        for name in trials[0].keys() - {"trial", "valid_ndcg@10", "best_epoch", "seconds", "run"}:
-            assert settings[name] == settled[name], (path.name, name)
+        assert settings == settled | cell.changes | {"seed": cell.seed}, path.name
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.open(encoding="utf-8")))
 
 
 def test_the_table_is_that_of_the_runs():
-    assert {f"{row['model']}-seed-{row['seed']}" for row in ROWS} == {path.stem for path in KEPT}
-    for row in ROWS:
+    rows, systems = rows_of(FOLDER / "table2.csv"), {path.stem for path in KEPT if not CELLS[path.stem].changes}
+    assert {f"{row['model']}-seed-{row['seed']}" for row in rows} == systems
+    for row in rows:
         ranks = load_outcome(FOLDER / "cells" / f"{row['model']}-seed-{row['seed']}.safetensors").ranks
         assert [float(row[name]) for name in METRICS] == pytest.approx([metrics(ranks)[name] for name in METRICS])
 
@@ -71,7 +73,7 @@ def test_short_runs_are_of_this_shop_and_differ_from_the_default_in_what_they_ar
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_is_that_of_the_runs(figure):
-    rows = list(csv.DictReader((SHORT / f"{figure}.csv").open(encoding="utf-8")))
+    rows = rows_of(SHORT / f"{figure}.csv")
     points = kept_sweep(SHORT, figure).set_index(["setting", "value", "metric"])["mean"]
     assert len(points) == 2 * len(rows) > 0
     for row in rows:
@@ -81,8 +83,7 @@ def test_a_figure_is_that_of_the_runs(figure):
 
 
 def test_the_table_of_variants_is_that_of_the_runs():
-    rows = list(csv.DictReader((SHORT / "table3.csv").open(encoding="utf-8")))
-    kept = kept_variants(SHORT)
+    rows, kept = rows_of(FOLDER / "table3.csv"), kept_variants(FOLDER)
     assert len(rows) == 3 * len(kept) == 18
     for row in rows:
         ranks = kept[row["model"]][int(row["seed"])].ranks
