@@ -270,6 +270,8 @@ def run_prepare_csv(options: argparse.Namespace) -> None:
 
     given = {name: vars(options)[option[2:].replace("-", "_")] for name, option in OPTIONS.items()}
     columns = {name: column for name, column in given.items() if column is not None}
+    if options.items is None and (of_items := [OPTIONS[name] for name in list(OPTIONS)[3:] if name in columns]):
+        raise InputError(f"{of_items[0]} names a column of the items, and there is no --items; give the file, too.")
     files = (options.interactions, options.items, options.images, options.output)
     for line in prepare_csv(*files, columns, progress=True):
         print(f"left out: {line}")

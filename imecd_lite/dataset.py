@@ -20,6 +20,8 @@ import torch
 from imecd_lite.errors import InputError, quote
 
 ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "image")
+TOO_LATE = 1e11
+"""Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
 MIN_INTERACTIONS = 5
 """The 5-core of section IV-A1."""
 CHUNK_LENGTHS = (4, 8, 16, 32)
@@ -369,6 +371,7 @@ def read_interactions(path: Path) -> pd.DataFrame:
     table = read_table(path, ("user_id", "item_id", "timestamp"))
     times = pd.to_numeric(table["timestamp"], errors="coerce")
     refuse_lines(path, table, "timestamp", ~np.isfinite(times), "is not a number", "give seconds since 1970")
+    refuse_lines(path, table, "timestamp", times.abs() >= TOO_LATE, "is after the year 5000", "give seconds since 1970")
     for column in ("user_id", "item_id"):
         refuse_ids(path, table, column)
     return table[["user_id", "item_id"]].assign(timestamp=times.astype(float))

@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from imecd_lite.dataset import Batch, Dataset, Split, eval_batches, read_table, refuse_lines
-from imecd_lite.errors import InputError
+from imecd_lite.errors import InputError, quote
 from imecd_lite.files import write_atomically
 from imecd_lite.model import MAX_LOGITS, Recommender
 from imecd_lite.processes import num_processes, process_index, total
@@ -272,15 +272,20 @@ def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) ->
 
 def load_ranks(path: Path) -> pd.Series:
     """The ranks that ``save_ranks`` wrote, by user id. ``InputError`` when the file is missing or is another."""
+    return load_answers(path)["rank"]
+
+
+def load_answers(path: Path) -> pd.DataFrame:
+    """The "item_id" and the "rank" that ``save_ranks`` wrote, by user id. Errors as ``load_ranks``."""
     if not path.exists():
         raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?")
-    table = read_table(path, ("user_id", "rank"))
+    table = read_table(path, ("user_id", "item_id", "rank"))
     if table.empty:
         raise InputError(f"{path} holds no ranks; train or evaluate anew.")
     twice, whole = table["user_id"].duplicated(), table["rank"].str.fullmatch("[1-9][0-9]{0,9}")
     refuse_lines(path, table, "user_id", twice, "is there twice", "train or evaluate anew")
     refuse_lines(path, table, "rank", ~whole, "is not a whole number from 1", "train or evaluate anew")
-    return table.set_index("user_id")["rank"].astype(np.int64)
+    return table.set_index("user_id")[["item_id", "rank"]].astype({"rank": np.int64})
 
 
 def compare_runs(
@@ -294,14 +299,22 @@ def compare_runs(
         "relative_interval", a paired bootstrap over users.
 
     Raises:
-        InputError: a run has no ranks, the runs rank different users, or ``others`` have 0, which nothing compares to.
+        InputError: a run has no ranks, the runs rank different users or items, or ``others`` have 0, which nothing
+            compares to.
     """
-    tables = [[load_ranks(Path(run) / f"ranks_{split}.csv") for run in group] for group in (runs, others)]
-    users = tables[0][0].index
-    for run, table in zip([*runs, *others], [*tables[0], *tables[1]], strict=True):
+    tables = [load_answers(Path(run) / f"ranks_{split}.csv") for run in [*runs, *others]]
+    users, items = tables[0].index, tables[0]["item_id"]
+    for run, table in zip([*runs, *others], tables, strict=True):
         if set(table.index) != set(users):
             raise InputError(f"{run} ranks other users than {runs[0]}; compare runs on the same data.")
-    ranks, other_ranks = (np.stack([table.loc[users] for table in group]) for group in tables)  # (S, U)
+        if (other := table["item_id"].loc[users] != items).any():
+            user = users[other][0]
+            raise InputError(
+                f"{run} ranks {quote(table['item_id'][user])} for user {quote(user)}, {runs[0]} {quote(items[user])}; "
+                "compare runs on the same data."
+            )
+    stacked = np.stack([table["rank"].loc[users] for table in tables])  # (S, U), of both systems
+    ranks, other_ranks = stacked[: len(runs)], stacked[len(runs) :]
     means, other_means = (user_values(group, metric).mean(axis=1) for group in (ranks, other_ranks))  # (S,)
     base = other_means.mean()
     if not base:

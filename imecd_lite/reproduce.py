@@ -32,8 +32,8 @@ EPOCHS = 60
 """At most, for every system; early stopping ends most runs sooner."""
 
 
-PROTOCOL = ("batch_size", "epochs", "patience")
-"""The settings of training that all cells of a table have in common."""
+PROTOCOL = ("hidden_size", "batch_size", "epochs", "patience")
+"""The settings that all cells of a table have in common."""
 
 
 class System(NamedTuple):
@@ -204,11 +204,13 @@ class Reproduction:
         return self.output / FOLDER / f"{self.plain(cell).name}.safetensors"
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether a cell has been run to its end, by the protocol that holds now."""
+        """Whether a cell has been run to its end, by the protocol that holds now; what learns nothing has none."""
         if not self.file(cell).exists():
             return False
-        then, now = load_outcome(self.file(cell)).config["train_config"], self.published(cell.system)[1]
-        return all(then[name] == getattr(now, name) for name in PROTOCOL)
+        then = load_outcome(self.file(cell)).config
+        (model, train), values = self.published(cell.system), then["model_config"] | then["train_config"]
+        now = vars(model) | vars(train)
+        return not SYSTEMS[cell.system].tuned or all(values[name] == now[name] for name in PROTOCOL)
 
     def refuse_other_data(self) -> None:
         """Raise ``InputError`` where ``output`` keeps a run on other data."""

@@ -82,10 +82,19 @@ def train_run(
     if is_main():
         if begun:
             refuse_other(output, read_description(output), info)
+            refuse_longer(output, train_config.epochs)
         write_json(output / "config.json", info)
     history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
     wait()  # for the first process's files
     return history
+
+
+def refuse_longer(output: Path, epochs: int) -> None:
+    """Raise ``InputError`` where the run in ``output`` has had more epochs than it may have."""
+    history = output / "history.csv"
+    ran = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
+    if ran > epochs:
+        raise InputError(f"The run in {output} has had {ran} epochs, more than {epochs}; name another --output.")
 
 
 def measure_run(

@@ -10,10 +10,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import open_image
+from imecd_lite.errors import InputError, quote
 
 THUMBNAIL_SIZE = 96  # pixels, the longer side
 CARD_WIDTH, SMALLEST_CARD, GAP = 116, 72, 6  # pixels
@@ -74,7 +76,13 @@ def make_shelf(
         heading: a line above all.
         notes: (n,) a line above each picture.
         marked: the item to frame, if it is among them.
+
+    Raises:
+        InputError: one of ``items`` is no index.
     """
+    for item in items:
+        if not isinstance(item, Integral) or not 1 <= item <= dataset.num_items:
+            raise InputError(f"{quote(item)} is no item; give whole numbers from 1 to {dataset.num_items}.")
     notes = notes if notes is not None else [""] * len(items)
     titles, pictures = [""] * len(items), [None] * len(items)
     if dataset.items is not None:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from imecd_lite.dataset import (
     CONTROL,
+    TOO_LATE,
     core_counts,
     five_core,
     leaves_folder,
@@ -54,8 +55,6 @@ PARQUET_ROWS = 4096
 """That are read at a time."""
 MAX_TABLE = 4_000_000_000
 """Bytes of text in a Parquet file, which may unpack to any size."""
-TOO_LATE = 1e11
-"""Seconds from here on are after the year 5000: a clock that shows more counts in milliseconds or finer."""
 
 
 def prepare_csv(
@@ -93,8 +92,8 @@ def prepare_csv(
     sales, goods = read_source(interactions), read_source(items) if items else None
     refuse_swapped(interactions, sales, items, goods, columns)
     sales = pick_columns(interactions, sales, ("user_id", "item_id", "timestamp"), (), columns)
-    no_time = {"timestamp is empty": sales["timestamp"] == ""}
-    sales["reason"] = first_reason(unfit(sales, "user_id") | unfit(sales, "item_id") | no_time)
+    of_rows = {"timestamp is empty": sales["timestamp"] == "", "the same row is there already": sales.duplicated()}
+    sales["reason"] = first_reason(unfit(sales, "user_id") | unfit(sales, "item_id") | of_rows)
     times = read_times(interactions, kept(sales))
     if items:
         goods = pick_columns(items, goods, ("item_id", "title"), (*TEXT_COLUMNS[1:], "image"), of_items(columns))

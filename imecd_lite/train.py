@@ -79,8 +79,9 @@ def train(
     state_file = output / STATE_FILE if output else None
     if resume and state_file and state_file.exists():
         history, best = load_state(state_file, model, optimizer, config, dataset)
-        if is_main() and not (output / "model.safetensors").exists():
+        if is_main():  # whatever has become of the files since
             save_weights(output, best, config.checkpoint_dtype)
+            write_rows(output / "history.csv", history.rows)
     else:
         model.fit_statistics(dataset)
     split, device = dataset.split("valid"), device_of(model)

@@ -217,6 +217,7 @@ def test_a_shops_own_table_becomes_a_dataset_that_trains(tmp_path, data, trained
     (tmp_path / "orders.csv").write_text(rows + ",I000,5\n")
     own = ("prepare", "csv", "--interactions", tmp_path / "orders.csv", "--output", tmp_path / "own")
     assert "name it with --user-column" in refused(*own)
+    assert "--title-column names a column of the items, and there is no --items" in refused(*own, "--title-column", "a")
     status, lines, complaint = command(*own, "--user-column", "customer", "--item-column", "sku")
     assert status == 0 and lines[0] == f"left out: 1 of {tmp_path / 'orders.csv'}: user_id is empty", complaint
     assert lines[1].startswith(f"Wrote {tmp_path / 'own'}: 30 users, 12 items, ")
@@ -336,6 +337,21 @@ def test_letters_that_the_terminal_has_not_are_replaced(tmp_path):
         check=True,
     )
     assert b"????" in done.stdout
+
+
+def test_a_run_is_not_resumed_to_fewer_epochs_than_it_has_had(data, trained):
+    before = contents(trained[0])
+    complaint = refused("train", "--data", data, "--output", trained[0], *SMALL, "--epochs", "1", "--resume")
+    assert "has had 2 epochs, more than 1; name another --output" in complaint
+    assert contents(trained[0]) == before
+
+
+def test_a_resumed_run_mends_its_weights_and_its_history(data, trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:1000])
+    (run / "history.csv").unlink()
+    assert command("train", "--data", data, "--output", run, *SMALL, "--resume")[1][-1] == trained[1][-1]
+    assert contents(run) == contents(trained[0])
 
 
 @pytest.mark.parametrize(

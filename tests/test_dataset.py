@@ -282,6 +282,7 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
         ("user_id,item_id,timestamp\na,b\n", r"line 2: 2 fields"),
         ("user_id,item_id,timestamp\na,b,yesterday\n", r"line 2: timestamp 'yesterday' is not a number"),
         ("user_id,item_id,timestamp\na,b,1\na,b,inf\n", r"line 3: timestamp 'inf' is not a number"),
+        ("user_id,item_id,timestamp\na,b,1700000000000\n", r"'1700000000000' is after the year 5000; give seconds"),
         ("user_id,item_id,timestamp\n,b,1\n", r"line 2: user_id '' is empty"),
         ('user_id,item_id,timestamp\na,"b,1\n', r"line 2: unexpected end of data"),
         ("user_id,item_id,timestamp\na,b,1\n\xff,b,1\n", r"line 3: not UTF-8"),

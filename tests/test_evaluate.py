@@ -258,16 +258,17 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
         compare_runs([run], [other])
     with pytest.raises(InputError, match=r"ranks_valid.csv is not there"):
         compare_runs([run], [run], split="valid")
-    (other / "ranks_test.csv").write_text("user_id,place\n1,2\n")
+    (other / "ranks_test.csv").write_text("user_id,item_id,place\n1,item,2\n")
     with pytest.raises(InputError, match=r"ranks_test.csv must have one column 'rank'"):
         compare_runs([run], [other])
     for content, complaint in {
-        "user_id,rank\n": "ranks_test.csv holds no ranks",
-        "user_id,rank\n0,1\n1,0\n": "line 3: rank '0' is not a whole number from 1",
-        "user_id,rank\n0,1.9\n1,2\n": "line 2: rank '1.9' is not a whole number from 1",
-        "user_id,rank\n0,1\n0,2\n": "line 3: user_id '0' is there twice",
+        "": "ranks_test.csv holds no ranks",
+        "0,item,1\n1,item,0\n": "line 3: rank '0' is not a whole number from 1",
+        "0,item,1.9\n1,item,2\n": "line 2: rank '1.9' is not a whole number from 1",
+        "0,item,1\n0,item,2\n": "line 3: user_id '0' is there twice",
+        "1,item,1\n0,other,2\n": "b ranks 'other' for user '0', .*a 'item'; compare runs on the same data",
     }.items():
-        (other / "ranks_test.csv").write_text(content)
+        (other / "ranks_test.csv").write_text("user_id,item_id,rank\n" + content)
         with pytest.raises(InputError, match=complaint):
             compare_runs([run], [other])
     nobody = made_run(tmp_path / "c", [50, 60])

@@ -144,8 +144,11 @@ def test_a_table_holds_what_was_run_on_its_data_and_by_its_protocol_alone(table2
     assert not (tmp_path / "tuning").exists(), "found out before anything was run"
     (tmp_path / "cells/sasrec-seed-1.safetensors").unlink()
     reproduce.reproduce("table2", grid(tmp_path, epochs=1), 1, ("sasrec",))
-    assert [row["model"] for row in rows_of(tmp_path / "table2.csv")] == ["sasrec"]
+    rows = [row["model"] for row in rows_of(tmp_path / "table2.csv")]
+    assert rows == ["popularity", "sasrec"], "popularity learns nothing, whatever the epochs"
     assert "at most 1 epoch" in (tmp_path / "table2.md").read_text(encoding="utf-8")
+    reproduce.reproduce("table2", grid(tmp_path, hidden_size=16), 1, ("popularity",))
+    assert [row["model"] for row in rows_of(tmp_path / "table2.csv")] == ["popularity"]
 
 
 def test_a_grid_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(table2, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from imecd_lite.config import BUNDLED_DATA
 from imecd_lite.dataset import load_dataset
+from imecd_lite.errors import InputError
 from imecd_lite.shelf import CARD_WIDTH, GAP, SMALLEST_CARD, THUMBNAIL_SIZE, Card, Shelf, make_shelf, thumbnail
 
 
@@ -89,3 +90,9 @@ def test_a_catalogue_without_pictures_is_shown_by_its_ids():
 def test_notes_have_to_be_as_many_as_items(shop):
     with pytest.raises(ValueError, match="argument"):
         make_shelf(shop, [1, 2], notes=["one"])
+
+
+@pytest.mark.parametrize("item", [0, -1, 10_000, "T0001", 1.0])
+def test_what_is_no_item_is_named(shop, item):
+    with pytest.raises(InputError, match=f"{re.escape(repr(item))} is no item; give whole numbers from 1 to"):
+        make_shelf(shop, [1, item])

@@ -114,6 +114,14 @@ def test_each_row_is_kept_or_accounted_for_with_its_line_and_why(shop):
     assert load_dataset(shop.output).dropped["interactions with items without text or picture"] == 0
 
 
+def test_a_row_that_is_there_twice_counts_once(shop):
+    whole, (user, item, time) = len(shop.sales), shop.sales[7]
+    shop.sales += [(user, f" {item}", time), (user, item, int(time) + 1)]
+    shop.prepare()
+    assert shop.dropped() == [["orders.csv", str(whole + 2), item, "the same row is there already"]]
+    assert len(rows_of(shop.output / "interactions.csv")) == whole + 1
+
+
 def test_of_two_rows_of_an_item_the_first_that_lacks_nothing_stays(shop):
     _, name, maker = shop.goods[0]
     shop.goods = [("I000", "", ""), *shop.goods, ("I000", "again", "")]
@@ -506,6 +514,10 @@ def written(path: Path, header: tuple[str, ...], rows: list[tuple], raw: bool = 
     return path
 
 
+FIVE_EACH = [("a", item, str(time)) for time in range(7, 12) for item in "ab"]
+"""Purchases that five-core leaves whole."""
+
+
 def rows_of(path: Path) -> list[list[str]]:
     return list(csv.reader(path.open(newline="", encoding="utf-8")))[1:]
 
@@ -533,7 +545,8 @@ def folder_with_a_picture(tmp_path_factory) -> Path:
 )
 def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sales, goods, copies):
     folder = folder_with_a_picture(tmp_path_factory)
-    sales = sales * copies + [("a", "a", "7"), ("a", "b", "7")] * 5
+    again = [(user, item, str(copy)) for copy in range(1, copies) for user, item, _ in sales]
+    sales = sales * 2 + again + FIVE_EACH
     goods = [("a", "t", "b", "a.png"), ("b", "t", "b", "a.png"), *goods]
     interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales)
     items = written(folder / "g.csv", ("item_id", "title", "brand", "image"), goods)
@@ -552,7 +565,7 @@ def test_whatever_is_in_a_row_it_is_kept_or_accounted_for(tmp_path_factory, sale
 )
 def test_any_table_gives_a_dataset_or_one_sentence(tmp_path_factory, row, where, header, raw, cut, foreign):
     folder = folder_with_a_picture(tmp_path_factory)
-    sales = [("a", "a", "7"), ("a", "b", "7")] * 5 + [tuple(row)] * (where == "sales" and bool(row))
+    sales = FIVE_EACH + [tuple(row)] * (where == "sales" and bool(row))
     goods = [(name, "t", "b", "a.png", *header) for name in "ab"] + [tuple(row)] * (where == "goods" and bool(row))
     interactions = written(folder / "s.csv", ("user_id", "item_id", "timestamp"), sales, raw)
     items = written(folder / "g.csv", ("item_id", "title", "brand", "image", *header), goods, raw)
