@@ -92,7 +92,7 @@ def train_run(
 def refuse_longer(output: Path, epochs: int) -> None:
     """Raise ``InputError`` where the run in ``output`` has had more epochs than it may have."""
     history = output / "history.csv"
-    ran = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
+    ran = len(history.read_bytes().splitlines()) - 1 if history.exists() else 0
     if ran > epochs:
         raise InputError(f"The run in {output} has had {ran} epochs, more than {epochs}; name another --output.")
 
