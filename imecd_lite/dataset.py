@@ -496,6 +496,8 @@ def check_header(path: Path, header: list[str], required: tuple[str, ...], uniqu
     separators = [separator for separator in (";", "\t") if len(header) == 1 and separator in header[0]]
     if separators:
         raise InputError(f"{path} separates its columns by {separators[0]!r}; save it with commas between them.")
+    if header[:1] == ["sep="]:
+        raise InputError(f"{path}, line 1: 'sep=,' is for Excel alone; delete that line.")
     wrong = [name for name in required if header.count(name) != 1] + [n for n in unique if header.count(n) > 1]
     if wrong:
         raise InputError(f"{path} must have one column {wrong[0]!r}; its first line names {listed(header)}.")

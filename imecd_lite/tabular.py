@@ -45,6 +45,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".
 ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 TIME_ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
 COMPACT_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?"
+ROUNDED = r"\d(?:[.]\d{1,5})?[Ee][+]?\d\d"
+"""How spreadsheets write long numbers, such as the milliseconds of today."""
 MISSING = ["nan", "NaN", "NaT", "<NA>", "N/A", "#N/A", "NULL", "null", "None", r"\N"]
 """How exports write that a field is empty."""
 MAX_ID = 1000
@@ -259,6 +261,8 @@ def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
         refuse(~numeric, "is not a number, as others in its column are", "write all in one way")
         compact = numbers.map("{:.15g}".format).str.fullmatch(COMPACT_DATE)  # 20240531.0, too
         refuse(compact & compact.all(), "may be a date or a number", "write dates as 2024-05-31")
+        rounded = text.str.fullmatch(ROUNDED)  # all of them: an exact one may be as short
+        refuse(rounded & rounded.all(), "is a rounded number", "show the whole of it in the spreadsheet, export anew")
         for _ in ("milliseconds", "microseconds", "nanoseconds"):
             if numbers.abs().min() >= TOO_LATE:
                 numbers = numbers / 1000

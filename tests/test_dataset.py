@@ -293,6 +293,7 @@ def test_chunks_are_a_partition_trimmed_to_the_longest(lengths):
         ("user_id,item_id,timestamp\na,b,1\n", r"which took .* 1 interactions outside the 5-core"),
         ("user_id;item_id;timestamp\na;b;1\n", r"separates its columns by ';'; save it with commas between them"),
         ("user_id\titem_id\ttimestamp\n", r"separates its columns by '\\t'; save it with commas"),
+        ("sep=,\nuser_id,item_id,timestamp\n", r"line 1: 'sep=,' is for Excel alone; delete that line"),
         ("user_id,item_id,timestamp,item_id\n", r"must have one column 'item_id'"),
         (f"{'x' * 999},item_id,timestamp\n", r"its first line names 'x{99}\.\.\., 'item_id'"),
         ('user_id,item_id,timestamp\n"a\nb",c,1\n', r"line 3: user_id 'a\\nb' holds a line end or another control"),

@@ -311,6 +311,7 @@ def test_times_are_seconds_numbers_or_dates(given, seconds):
         (["20240531183000"], "may be a date or a number"),
         (["202405311830", "202406010000"], "line 2: timestamp '202405311830' may be a date or a number"),
         (["20240531.0", "2.0240601e7"], "line 2: timestamp '20240531.0' may be a date or a number"),
+        (["1.61035E+12", "1.6e12"], r"line 2: timestamp '1\.61035E\+12' is a rounded number; show the whole of it"),
         (["1700000000", "1700000000000"], "line 3: timestamp '1700000000000' is no time in seconds since 1970"),
         (["2024-05-31T10:00Z", "2024-05-31T10:00"], "line 3: .* has no time zone, and others have"),
         (["nan"], "is neither a number nor a date"),
