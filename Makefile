@@ -27,7 +27,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-test: lint  ## lint, unit tests, notebooks and a browser: about 25 minutes on two cores; WORKERS=2 is respected
+test: lint  ## lint, unit tests, notebooks and a browser: about 20 minutes on two cores; WORKERS=2 is respected
 	@$(PARALLEL) -m "not slow and not alone"
 	@$(PYTEST) -m "not slow and alone"
 
