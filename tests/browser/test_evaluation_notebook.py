@@ -34,7 +34,7 @@ def test_systems_are_compared_and_the_shoppers_behind_a_difference_are_seen(open
     lab = open_notebook("06_evaluation.ipynb")
     lab.run_all()
     page = lab.page
-    expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(8)
+    expect(page.locator(".jp-OutputArea .js-plotly-plot")).to_have_count(9)
     expect(page.locator(".jp-OutputArea").get_by_text("… Still to do:")).to_have_count(4)
     drawn = lab.image_widths()
     assert len(drawn) > 20 and all(drawn), "a picture is missing"
