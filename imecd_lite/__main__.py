@@ -50,9 +50,24 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"imecd_lite {options.command}: this needs more memory than there is; give a smaller batch_size, or "
+            "smaller numbers where you gave larger ones than the defaults; what was finished is kept.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"\nimecd_lite {options.command}: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy or torch, on a CPU or a GPU, did not get the memory that it asked for."""
+    on_cpu = "DefaultCPUAllocator" in str(error)  # a plain RuntimeError
+    return on_cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -174,6 +174,24 @@ def test_an_impossible_value_is_refused_with_what_is_accepted(tmp_path, data, ar
     assert not (tmp_path / "run").exists()
 
 
+def test_too_little_memory_is_said_in_a_sentence(tmp_path, data):
+    beyond_any_machine = ["--num-train-timesteps", 10**14]
+    complaint = refused("train", "--data", data, "--output", tmp_path / "run", *beyond_any_machine)
+    assert "more memory than there is; give a smaller batch_size" in complaint
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")], ids=repr)
+def test_so_it_is_for_numpy_and_on_a_gpu_and_no_other_fault_is_hidden(tmp_path, data, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(imecd_lite.train, "train_epoch", fail)
+    assert "more memory than there is" in refused("train", "--data", data, "--output", tmp_path / "run")
+    error = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        main(["train", "--data", str(data), "--output", str(tmp_path / "run")])
+
+
 def test_commands_that_are_missing_or_unknown_are_refused_with_the_known_ones():
     assert "required: command" in refused()
     assert all(name in refused("trian") for name in ("doctor", "train", "evaluate", "recommend"))
