@@ -52,15 +52,30 @@ def read_answer(answer: object, shape: tuple[int, ...], meaning: str, stub: str)
     """
     if answer is None:
         return Verdict(TO_DO, stub)
-    try:
-        if isinstance(answer, (tuple, list)):  # its parts may be arrays without a dimension, which as_tensor refuses
-            answer = torch.stack([torch.as_tensor(part) for part in answer])
-        tensor = torch.as_tensor(answer).detach()
-    except (TypeError, ValueError, RuntimeError):
+    tensor = as_tensor(answer)
+    if tensor is None:
         return Verdict(WRONG, f"a tensor or an array is wanted, this is a {type(answer).__name__}.")
     if tuple(tensor.shape) != shape:
         return Verdict(WRONG, f"the shape is {tuple(tensor.shape)}; it should be {shape}, {meaning}.")
     return tensor
+
+
+def as_tensor(answer: object) -> torch.Tensor | None:
+    """A tensor, an array, a series, a number or a list of them as one tensor; None where it can't be."""
+    try:
+        if isinstance(answer, (tuple, list)):
+            return torch.stack([as_tensor(part) for part in answer])
+        if isinstance(answer, torch.Tensor):
+            return answer.detach()
+        return torch.as_tensor(np.array(answer, order="C"))  # a copy: torch takes no reversed view
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def has_shape(answer: object, shape: tuple[int, ...]) -> bool:
+    """Is ``answer`` something of this shape that ``read_answer`` can read?"""
+    tensor = as_tensor(answer)
+    return tensor is not None and tuple(tensor.shape) == shape
 
 
 def check_pooling(pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Verdict:
@@ -206,7 +221,7 @@ def check_gates(gates: object, model: IMECD, modality: str = "text") -> Verdict:
     """Are ``gates`` those of Eq. 3 (Eq. 4 for "image"), (I, N), row i - 1 for item i?"""
     experts = model.config.num_experts
     shape = (model.num_items, experts)
-    if gates is not None and tuple(np.shape(gates)) == (model.num_items + 1, experts):
+    if has_shape(gates, (model.num_items + 1, experts)):
         return Verdict(WRONG, "one row too many: row 0 of the ID embeddings is the padding, items start at row 1.")
     read = read_answer(gates, shape, "one gate an item, one weight an expert", "make a gate for every item by Eq. 3.")
     if isinstance(read, Verdict):
@@ -244,9 +259,9 @@ def check_effective(answer: object, gates: np.ndarray) -> Verdict:
     """Is ``answer`` (I,) the effective number of experts, exp of the entropy, of each gate (I, N)?"""
     gates = torch.as_tensor(gates).double()  # (I, N)
     items, experts = gates.shape
-    if answer is not None and np.shape(answer) == ():
+    if has_shape(answer, ()):
         return Verdict(WRONG, "that is one number for the whole shop; give one for each item.")
-    if answer is not None and np.shape(answer) == (experts,) and experts != items:
+    if has_shape(answer, (experts,)) and experts != items:
         return Verdict(WRONG, "you went over the items; sum over the experts, the last dimension.")
     read = read_answer(answer, (items,), "one number an item", "how many experts does each item listen to?")
     if isinstance(read, Verdict):
@@ -339,7 +354,7 @@ def check_em(update: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.
     sequences[[1, 4], :1] = 0  # the padding of shorter histories
     indices = torch.tensor([0, 0, 3, 0, 3, 1])
     answer = update(codes.clone(), sequences.clone(), indices.clone())
-    if answer is not None and tuple(np.shape(answer)) == (4, 2):
+    if has_shape(answer, (4, 2)):
         return Verdict(WRONG, "you averaged over the positions too; a code keeps them all, it is as long as a history.")
     read = read_answer(answer, (4, 3, 2), "as the codes", "move each chosen code to the mean of its members.")
     if isinstance(read, Verdict):
@@ -480,7 +495,7 @@ def check_snr(answer: object, alphas_cumprod: torch.Tensor, variance: float) -> 
         variance: of x_0; the noise's is 1.
     """
     abar = torch.as_tensor(alphas_cumprod).double()[1:]  # (T,)
-    if answer is not None and np.shape(answer) == (len(abar) + 1,):
+    if has_shape(answer, (len(abar) + 1,)):
         return Verdict(WRONG, "one too many: at t = 0 there is no noise to divide by; begin with t = 1.")
     read = read_answer(
         answer, (len(abar),), "one ratio a step", "how strong is the signal at each t, the noise being 1?"
@@ -601,7 +616,7 @@ def check_scores(
     answer = score(dict(generated), dict(tables))
     for mistakes in (("padding",), ("items",), ("id", "padding"), ("cosine", "padding"), ("mean", "padding")):
         wrong = scores_with(generated, tables, mistakes)
-        if answer is not None and np.shape(answer) == tuple(wrong.shape) and close(torch.as_tensor(answer), wrong):
+        if has_shape(answer, tuple(wrong.shape)) and close(as_tensor(answer), wrong):
             return Verdict(WRONG, " And ".join(SCORE_MISTAKES[mistake] for mistake in mistakes))
     read = read_answer(answer, (items,), "one score an item", "return the score of every item.")
     if isinstance(read, Verdict):
@@ -660,7 +675,7 @@ def check_cross_entropy(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tenso
     pos_items = torch.tensor([3, 1, 5, 2])  # not the last: an answer that is off by one should not raise
     stub = "return one number, the mean of -log of the probability of what was bought."
     answer = loss(logits.clone(), pos_items.clone())
-    if answer is not None and np.shape(answer) == (4,):
+    if has_shape(answer, (4,)):
         return Verdict(WRONG, "one number for each of the batch; take their mean.")
     read = read_answer(answer, (), "one number for the batch", stub)
     if isinstance(read, Verdict):
@@ -912,6 +927,8 @@ def check_rank(rank: Callable[[torch.Tensor, int], int]) -> Verdict:
         read = read_answer(rank(scores.clone(), target), (), "one rank", stub)
         if isinstance(read, Verdict):
             return read
+        if not float(read).is_integer():
+            return Verdict(WRONG, f"a rank is a whole number, this is {float(read):g}.")
         answers.append(int(read))
     if verdict := judge(
         lambda made: answers == ranks_with(made),
@@ -1081,8 +1098,10 @@ def check_columns(columns: object) -> Verdict:
         return Verdict(TO_DO, "write a dictionary: our name of a column, and theirs.")
     if not isinstance(columns, dict):
         return Verdict(WRONG, f"a dictionary is wanted, this is a {type(columns).__name__}.")
+    if listed := [k for k, theirs in columns.items() if not isinstance(theirs, str)]:
+        return Verdict(WRONG, f"{listed[0]!r} needs the name of one column, in quotes.")
     known = {*NAMED, "brand", "description"}
-    columns = {k: theirs for k, theirs in columns.items() if k != theirs or k not in known}  # `brand` may be named
+    columns = {k: theirs for k, theirs in columns.items() if (k, theirs) != ("brand", "brand")}  # that is no news
     if set(columns) & set(NAMED.values()) and set(columns.values()) & set(NAMED):
         return Verdict(WRONG, "the wrong way round: our names are the keys, theirs the values.")
     if strange := set(columns) - known:

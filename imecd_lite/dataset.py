@@ -289,7 +289,8 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
     dropped = {"interactions with items without text or picture": 0}
     if items is not None:
         refuse_unknown_items(path, table, items)
-        complete = items[(items[["title", "brand", "category"]] != "").any(axis=1) & (items["image"] != "")]
+        texts = items[["title", "brand", "category"]].apply(lambda column: column.str.strip())
+        complete = items[(texts != "").any(axis=1) & (items["image"] != "")]
         known = table["item_id"].isin(complete["item_id"])
         dropped["interactions with items without text or picture"] = int((~known).sum())
         table = table[known]

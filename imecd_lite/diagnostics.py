@@ -97,8 +97,10 @@ def top_and_ranks(
     """Each user's first K items, (U, K), and the rank of the true one, (U,): both for the price of one.
 
     Args:
+        k: K; where there are fewer items, all of them.
         num_inference_steps: of models that take reverse steps; None for all.
     """
+    k = min(k, dataset.num_items)
     top, ranks = np.zeros((len(split.users), k), dtype=np.int64), np.zeros(len(split.users), dtype=np.int64)
     steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
     for batch, scores in score_batches(model, dataset, split, BATCH_SIZE, mask_seen=False, seed=seed, **steps):
@@ -115,12 +117,20 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def read_truth(dataset: Dataset) -> dict[str, pd.DataFrame]:
-    """What was planted, rows in the dataset's order: "items" and "users"; empty where there is no ``truth`` folder."""
+    """What was planted, rows in the dataset's order: "items" and "users"; empty where there is no ``truth`` folder.
+
+    Raises:
+        InputError: an item or a user of the dataset has no row in it.
+    """
     truth = {}
     for name, ids in (("item", dataset.item_ids), ("user", dataset.user_ids)):
         path = Path(dataset.path) / f"truth/{name}s.csv"
         if path.exists():
-            truth[f"{name}s"] = read_table(path, (f"{name}_id",)).set_index(f"{name}_id").loc[ids]
+            rows = read_table(path, (f"{name}_id",)).set_index(f"{name}_id")
+            if not (known := np.isin(ids, rows.index)).all():
+                stranger = ids[int(np.argmin(known))]
+                raise InputError(f"{path} has no row for the {name} {stranger!r}; add it, or delete {path.parent}.")
+            truth[f"{name}s"] = rows.loc[ids]
     return truth
 
 

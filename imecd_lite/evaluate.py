@@ -56,11 +56,15 @@ def top_items(
     mask_seen: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
-    """The items recommended to each user, best first, (U, K); all of them where there are fewer than ``k``."""
+    """The items recommended to each user, best first, (U, K), all of them where there are fewer than ``k``.
+
+    Where ``mask_seen`` leaves a user fewer, item 0, the padding, fills up.
+    """
     k = min(k, dataset.num_items)
     top = torch.zeros(len(split.users), k, dtype=torch.int64, device=device_of(model))
     for batch, scores in score_batches(model, dataset, split, batch_size, mask_seen, seed):
-        top[batch.users] = scores.topk(k).indices
+        best = scores.topk(k)
+        top[batch.users] = best.indices.where(best.values > -torch.inf, 0)
     return total(top).numpy(force=True)
 
 
@@ -218,8 +222,8 @@ def measure(ranks: np.ndarray) -> dict[str, dict]:
 
 
 def coverage(top: np.ndarray, num_items: int) -> float:
-    """The share of the catalogue that is recommended to anybody; ``top`` (U, K) holds item indices."""
-    return len(np.unique(top)) / num_items
+    """The share of the catalogue that is recommended to anybody; ``top`` (U, K) holds item indices, 0 for none."""
+    return len(np.unique(top[top > 0])) / num_items
 
 
 def popularity_percentiles(counts: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ EPOCHS = 60
 """At most, for every system; early stopping ends most runs sooner."""
 
 
-PROTOCOL = ("hidden_size", "batch_size", "epochs", "patience")
+PROTOCOL = ("hidden_size", "max_length", "max_prefixes_per_user", "batch_size", "epochs", "patience")
 """The settings that all cells of a table have in common."""
 
 

@@ -143,6 +143,10 @@ def draw_settings(tuned: Sequence[str], trial: int, seed: int) -> dict[str, floa
     return settings
 
 
+OUTCOME = ("trial", "valid_ndcg@10", "best_epoch", "seconds", "run")
+"""What a row of ``trials.csv`` has besides the settings."""
+
+
 def tune(
     name: str,
     model_config: IMECDConfig,
@@ -171,6 +175,8 @@ def tune(
     if trials < 1:
         raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
     rows, kept, tuned = [], read_trials(output / "trials.csv"), MODELS[name].TUNED if tuned is None else tuned
+    if kept and set(kept[0]) != {*OUTCOME, *tuned}:
+        raise InputError(f"{output / 'trials.csv'} is of another model; name another --output.")
     for trial in range(1, trials + 1):
         folder, settings = output / f"trial-{trial:03}", draw_settings(tuned, trial, train_config.seed)
         configs = [replace_known(config, settings) for config in (model_config, train_config)]

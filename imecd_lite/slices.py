@@ -40,7 +40,7 @@ def user_slices(dataset: Dataset, split: Split, items: pd.DataFrame | None = Non
 
 def thirds(values: np.ndarray, label: str) -> dict[str, np.ndarray]:
     """Whole numbers (U,) cut in three parts as even as ties allow, by ``label`` filled in with their bounds."""
-    low, high = np.quantile(values, (1 / 3, 2 / 3), method="higher")
+    low, high = np.quantile(values, (1 / 3, 2 / 3), method="lower")
     parts = (values <= low, (values > low) & (values <= high), values > high)
     return {label.format(tell_bounds(values[rows])): rows for rows in parts if rows.any()}
 

@@ -277,6 +277,7 @@ def read_times(source: Path, table: pd.DataFrame) -> pd.Series:
         zoned = text.str.contains(TIME_ZONE)
         refuse(~zoned & zoned.any(), "has no time zone, and others have", "give it to all or none")
         numbers = (moments - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(seconds=1)
+        refuse(numbers.abs() >= TOO_LATE, "is after the year 5000", "leave out what has no date")
     whole = (numbers == numbers.round()).all()
     return numbers.astype("int64") if whole else numbers.astype(float)
 

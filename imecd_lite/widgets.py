@@ -74,7 +74,7 @@ DRAWING = threading.RLock()
 
 
 def one_at_a_time(show: Callable) -> Callable:
-    """Let a callback that reads controls and draws run to its end before another one begins.
+    """Let a callback that reads or moves controls and draws run to its end before another one begins.
 
     JupyterLab may serve two moves at once, in two threads: the slower of them, which began with old values, would
     have the last word.
@@ -155,8 +155,9 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
         parts = (view.history, view.shown, f"<p><b>{html.escape(view.news)}</b></p>", view.next_item)
         page.value = "".join(part if isinstance(part, str) else part._repr_html_() for part in parts)
 
-    def change_shopper(change) -> None:
-        length = int(dataset.lengths[change.new - 1])
+    @one_at_a_time
+    def change_shopper(_) -> None:
+        length = int(dataset.lengths[shopper.value - 1])
         set_quietly(bought, show, max=length, value=length - 1)
         show()
 
@@ -280,8 +281,8 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     customer.observe(start, "value")
     find.observe(search, "value")
     product.observe(show_product, "value")
-    add.on_click(lambda _: put([*items, product.value]))
-    undo.on_click(lambda _: put(items[:-1]))
+    add.on_click(one_at_a_time(lambda _: put([*items, product.value])))
+    undo.on_click(one_at_a_time(lambda _: put(items[:-1])))
     clear.on_click(lambda _: put([]))
     search()
     start()
@@ -375,6 +376,7 @@ def neighbour_explorer(
             f'<b>{html.escape(view.verdict)}</b></div><div style="{grid}">{columns}</div>'
         )
 
+    @one_at_a_time
     def change_group(_) -> None:
         set_quietly(item, show, value=1, max=len(groups[among.value]))
         show()
@@ -535,8 +537,9 @@ def gate_explorer(
         view = view_gates(model, dataset, item.value, id_of.value, muted.value, user, truth, top_k, steps, **at_hand)
         head.value, body.value = view.head, view.body
 
-    def change_item(change) -> None:
-        set_quietly(id_of, show, value=change.new)
+    @one_at_a_time
+    def change_item(_) -> None:
+        set_quietly(id_of, show, value=item.value)
         show()
 
     item.observe(change_item, "value")
@@ -931,9 +934,10 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
         picture.value = f'<div style="display:flex;flex-wrap:wrap">{view.map.data}{view.track.data}</div>'
         near.value, predicted.value = view.near._repr_html_(), view.predicted._repr_html_()
 
-    def change_steps(change) -> None:
-        set_quietly(step, show, value=0, max=change.new)
-        play.value, play.max = 0, change.new
+    @one_at_a_time
+    def change_steps(_) -> None:
+        set_quietly(step, show, value=0, max=steps.value)
+        play.value, play.max = 0, steps.value
         show()
 
     steps.observe(change_steps, "value")

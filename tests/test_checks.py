@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 import scipy.stats
 import tiny
@@ -210,6 +211,22 @@ def test_the_right_gates_and_their_effective_numbers_pass():
     assert check_gates(GATES.numpy(), MODEL).passed
     verdict = check_effective(effective(GATES), GATES.numpy())
     assert verdict.passed and f"of {MODEL.config.num_experts} experts" in verdict.message
+
+
+def test_answers_may_be_lists_reversed_views_or_series():
+    assert check_gates([gate.requires_grad_() for gate in GATES.clone()], MODEL).passed
+    assert check_gates(GATES.flip(0).numpy()[::-1], MODEL).passed
+    assert check_gates([list(gate) for gate in GATES], MODEL).passed
+    numbers = effective(GATES).numpy()
+    assert check_effective(pd.Series(numbers, index=range(1, len(numbers) + 1)), GATES.numpy()).passed
+    assert check_suspicion(suspicion(9).flip(0).numpy()[::-1], MISLEADING).passed
+
+
+@pytest.mark.parametrize("answer", ["gates", [[1.0], [0.5, 0.5]], {"a": 1}, [None], object(), pd.Series(["a"])])
+def test_what_is_no_array_is_named(answer):
+    for verdict in (check_gates(answer, MODEL), check_effective(answer, GATES.numpy())):
+        assert_wrong(verdict, f"an array is wanted, this is a {type(answer).__name__}")
+    assert_wrong(check_cross_entropy(lambda logits, pos_items: answer), "an array is wanted")
 
 
 def test_an_expert_without_any_weight_counts_for_nothing():
@@ -724,6 +741,9 @@ def test_each_mistake_of_the_interval_has_its_message(mistake):
         ),
         (check_metrics(lambda rank, k: 1.0), r"the shape is \(\); it should be \(2,\), H@K and N@K"),
         (check_rank(lambda s, t: s.argsort(descending=True, stable=True).tolist().index(t - 1) + 1), "a tie counts"),
+        (check_rank(lambda scores, target: 5.9), "a rank is a whole number, this is 5.9"),
+        (check_rank(lambda scores, target: math.nan), "a rank is a whole number, this is nan"),
+        (check_rank(lambda scores, target: math.inf), "a rank is a whole number, this is inf"),
         (check_rank(lambda scores, target: 5), r"for scores 0.300, 0.900.* and item 4 it should be 2, not 5"),
         (
             check_sampling(lambda rank, items, negatives: 7.0),
@@ -843,6 +863,8 @@ def test_columns_are_named_right_or_not_yet():
         (NAMED | {"timestamp": "price"}, "`timestamp` is 'price' by you"),
         (NAMED | {"price": "price"}, "there is no column 'price' here"),
         (NAMED | {"user": "client"}, "there is no column 'user' here"),
+        (NAMED | {"description": "description"}, "no column is a description by another name"),
+        (NAMED | {"user_id": ["client"]}, "'user_id' needs the name of one column, in quotes"),
         (NAMED | {"description": "price"}, "no column is a description by another name"),
         ([*NAMED], "a dictionary is wanted, this is a list"),
     ],

@@ -91,12 +91,14 @@ def test_items_without_text_or_picture_are_dropped_and_counted(shop):
         rows[1][1:4] = "", "", ""  # I000 has no text
         rows[2][5] = ""  # I001 has no picture
         del rows[3]  # I002 is not described at all
+        rows[3][1:4] = " ", "", "\t"  # I003's text is white space
 
     rewrite(shop / "items.csv", change)
     whole = pd.read_csv(shop / "interactions.csv")
     dataset = load_dataset(shop)
-    assert not {"I000", "I001", "I002"} & set(dataset.item_ids)
-    lost = whole["item_id"].isin(["I000", "I001", "I002"]).sum()
+    gone = ["I000", "I001", "I002", "I003"]
+    assert not set(gone) & set(dataset.item_ids)
+    lost = whole["item_id"].isin(gone).sum()
     assert dataset.dropped["interactions with items without text or picture"] == lost
     assert sum(dataset.dropped.values()) + dataset.lengths.sum() == len(whole)
 

@@ -98,6 +98,22 @@ def test_top_items_and_ranks_are_those_of_the_evaluation(model):
     np.testing.assert_array_equal(top, top_items(model, DATASET, SPLIT, k=4))
     fewer, _ = diagnostics.top_and_ranks(model, DATASET, SPLIT, num_inference_steps=1, k=4)
     assert (fewer != top).any()
+    every, _ = diagnostics.top_and_ranks(model, DATASET, SPLIT, k=100)
+    assert (np.sort(every) == np.arange(1, tiny.NUM_ITEMS + 1)).all()
+
+
+def test_a_truth_that_says_nothing_of_somebody_is_refused_by_name(tmp_path):
+    dataset = dataclasses.replace(DATASET, path=tmp_path)
+    assert diagnostics.read_truth(dataset) == {}
+    (tmp_path / "truth").mkdir()
+    rows = [f"{user_id},a journey\n" for user_id in dataset.user_ids]
+    for content, left in ((rows[::-1], None), (rows[1:], dataset.user_ids[0])):
+        (tmp_path / "truth/users.csv").write_text("".join(["user_id,journey\n", *content]))
+        if left is None:
+            assert diagnostics.read_truth(dataset)["users"].index.tolist() == dataset.user_ids
+        else:
+            with pytest.raises(InputError, match=f"users.csv has no row for the user '{left}'; add it, or delete"):
+                diagnostics.read_truth(dataset)
 
 
 def test_the_report_has_every_number_that_needs_no_truth_and_no_other(model):

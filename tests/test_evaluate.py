@@ -116,6 +116,11 @@ def test_seen_items_are_masked_but_the_true_one_never(dataset):
     roomy = [user for user in split.users if len(split.histories[user]) <= dataset.num_items - 3]
     assert roomy
     assert not any(set(top[user]) & set(split.histories[user].tolist()) for user in roomy)
+    every = top_items(model, dataset, split, k=dataset.num_items, mask_seen=True)
+    for user, history in enumerate(split.histories):
+        left = set(range(1, dataset.num_items + 1)) - set(history.tolist()) | {split.targets[user]}
+        assert set(every[user, : len(left)]) == left and not every[user, len(left) :].any(), "0 where nothing is left"
+    assert coverage(np.zeros_like(every), dataset.num_items) == 0
     repeated = dataset.split("test")
     repeated.targets[:] = [history[0] for history in repeated.histories]  # bought again
     assert (target_ranks(model, dataset, repeated, mask_seen=True) == 1).all()

@@ -149,6 +149,9 @@ def test_a_table_holds_what_was_run_on_its_data_and_by_its_protocol_alone(table2
     assert "at most 1 epoch" in (tmp_path / "table2.md").read_text(encoding="utf-8")
     reproduce.reproduce("table2", grid(tmp_path, hidden_size=16), 1, ("popularity",))
     assert [row["model"] for row in rows_of(tmp_path / "table2.csv")] == ["popularity"]
+    for model, changed in (("gru4rec", {"max_length": 4}), ("caser", {"max_prefixes_per_user": 1})):
+        reproduce.reproduce("table2", grid(tmp_path, epochs=1, **changed), 1, (model,))
+        assert [row["model"] for row in rows_of(tmp_path / "table2.csv")] == ["popularity", model]
 
 
 def test_a_grid_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(table2, tmp_path, monkeypatch):

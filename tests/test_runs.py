@@ -131,6 +131,16 @@ def test_a_row_of_other_data_is_refused_and_so_is_a_damaged_file(tmp_path):
             search(tmp_path, 1)
 
 
+def test_another_model_s_list_of_trials_is_refused_before_any_training(tmp_path):
+    search(tmp_path, 1)
+    content = (tmp_path / "trials.csv").read_bytes()
+    shutil.rmtree(tmp_path / "trial-001")
+    with pytest.raises(InputError, match=r"trials.csv is of another model; name another --output"):
+        tune("gru4rec", MODEL, TRAIN, tiny.tiny_dataset(), None, 1, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+    assert (tmp_path / "trials.csv").read_bytes() == content
+
+
 def test_no_trials_are_refused(tmp_path):
     with pytest.raises(InputError, match="trials is 0"):
         search(tmp_path, 0)

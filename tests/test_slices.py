@@ -51,7 +51,8 @@ def test_each_slice_holds_whom_its_name_says():
 
 def test_thirds_are_a_partition_and_as_even_as_ties_allow():
     parts = thirds(np.arange(9), "{}")
-    assert {name: rows.sum() for name, rows in parts.items()} == {"0 to 3": 4, "4 to 6": 3, "7 to 8": 2}
+    assert {name: rows.sum() for name, rows in parts.items()} == {"0 to 2": 3, "3 to 5": 3, "6 to 8": 3}
+    assert [rows.sum() for rows in thirds(np.repeat([1, 2, 3], 20), "{}").values()] == [20] * 3
     parts = thirds(np.array([4, 4, 4, 4, 9]), "{} items")
     assert {name: rows.tolist() for name, rows in parts.items()} == {
         "4 items": [True] * 4 + [False],

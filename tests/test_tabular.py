@@ -314,6 +314,7 @@ def test_times_are_seconds_numbers_or_dates(given, seconds):
         (["1.61035E+12", "1.6e12"], r"line 2: timestamp '1\.61035E\+12' is a rounded number; show the whole of it"),
         (["1700000000", "1700000000000"], "line 3: timestamp '1700000000000' is no time in seconds since 1970"),
         (["2024-05-31T10:00Z", "2024-05-31T10:00"], "line 3: .* has no time zone, and others have"),
+        (["2024-05-31", "9999-12-31"], "line 3: timestamp '9999-12-31' is after the year 5000; leave out what has no"),
         (["nan"], "is neither a number nor a date"),
         (["9" * 400], r"9\.\.\. is neither a number nor a date"),
     ],

@@ -360,6 +360,41 @@ def test_of_two_moves_served_at_once_the_later_has_the_last_word(monkeypatch):
     assert shown == page.value, "it shows what the controls say"
 
 
+def at_once(first: Callable, second: Callable) -> None:
+    """The second move comes while the first is being served, each in a thread."""
+    moves = [threading.Thread(target=move) for move in (first, second)]
+    for move in moves:
+        move.start()
+        time.sleep(0.1)
+    for move in moves:
+        move.join()
+
+
+def test_two_shoppers_chosen_at_once_end_with_the_later_and_her_history():
+    shopper, bought, page = shopper_explorer(tiny.Listed(), DATASET).children
+    lengths = DATASET.lengths.tolist()
+    early = next(n for n, length in enumerate(lengths, start=1) if length != lengths[0] and n > 1)
+    bought.observe(lambda change: time.sleep(0.3), "max")
+    at_once(partial(setattr, shopper, "value", early), partial(setattr, shopper, "value", 1))
+    assert (shopper.value, bought.max, bought.value) == (1, lengths[0], lengths[0] - 1)
+    assert DATASET.user_ids[0] in page.value
+    drawn = page.value
+    bought.value = 1
+    assert page.value != drawn, "its slider is still heard"
+
+
+def test_no_click_is_lost_while_a_picture_is_drawn(monkeypatch):
+    panel = history_explorer(Nearby(), DATASET, "user 3")
+    buttons = {part.description: part for part in widgets.descendants(panel) if isinstance(part, ipywidgets.Button)}
+    view = widgets.view_history
+    monkeypatch.setattr(widgets, "view_history", lambda *given: time.sleep(0.3) or view(*given))
+    buttons["empty"].click()
+    at_once(buttons["add it"].click, buttons["add it"].click)
+    assert "After 2 purchases" in panel.children[-1].value
+    at_once(buttons["take out the last"].click, buttons["take out the last"].click)
+    assert "Nothing is bought yet" in panel.children[-1].value
+
+
 def test_markup_from_the_data_stays_text_in_the_gate_explorer(planted):
     *_, page = gate_parts(MODEL, DATASET, "item 3")
     assert "&lt;blocks&gt;" in page.value and "<blocks>" not in page.value
