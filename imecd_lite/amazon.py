@@ -216,12 +216,12 @@ def records(
             break
     else:
         if not log.rows[source]:
-            raise InputError(f"{path} is empty; get the file anew.")
+            raise InputError(f"{path} is empty; delete it and get it anew.")
         if bad < log.rows[source]:
             return
     raise InputError(
         f"{path} is not {source} of the 2018 release: {bad} of its first {log.rows[source]} rows are no JSON objects "
-        f"with {fields}, one a line; get the file anew."
+        f"with {fields}, one a line; delete it and get it anew."
     )
 
 

@@ -142,6 +142,11 @@ def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | N
         )
     config = from_dict(IMECDConfig, info["model_config"], str(folder / "config.json"))
     model = build_model(info["model"], config, dataset, features)
+    if config.max_length != dataset.max_length and list(model.parameters()):  # what learns nothing reads no histories
+        raise InputError(
+            f"{folder} reads histories of {config.max_length} items, the dataset was loaded with "
+            f"max_length={dataset.max_length}; load it with max_length={config.max_length}."
+        )
     weights, _ = read_tensors(folder / "model.safetensors")
     expected = model.state_dict()
     mismatch = sorted(set(weights) ^ set(expected)) or [k for k in expected if expected[k].shape != weights[k].shape]

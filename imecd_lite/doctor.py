@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -46,11 +45,12 @@ def run_checks() -> Iterator[Check]:
     version = platform.python_version()
     yield Check(sys.version_info >= (3, 11), f"Python {version} (3.11 or newer)")
     yield from check_packages(read_pins(CONSTRAINTS))
-    yield check_kernel()
-    yield check_widget_manager()
-    yield from check_bundled_data()
-    yield check_memory()
-    yield check_torch()
+    for check in (check_kernel, check_widget_manager, check_bundled_data, check_memory, check_torch):
+        try:
+            found = check()
+            yield from [found] if isinstance(found, Check) else found
+        except (ImportError, OSError) as error:  # OSError: a library of it is broken
+            yield Check(False, f"{error}; run `make setup`")
 
 
 def read_pins(path: Path) -> dict[str, str]:
@@ -124,8 +124,6 @@ def check_memory() -> Check:
 
 def check_torch() -> Check:
     """Does PyTorch work, and on what?"""
-    if importlib.util.find_spec("torch") is None:
-        return Check(False, "PyTorch can't be imported; run `make setup`")
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"

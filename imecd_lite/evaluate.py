@@ -239,9 +239,12 @@ def popularity_percentiles(counts: np.ndarray) -> np.ndarray:
 
 
 def list_overlap(top: np.ndarray) -> float:
-    """The share of their K items that two users, drawn at random, have in common; ``top`` (U, K). 0 for one user."""
+    """The share of their K items that two users, drawn at random, have in common; ``top`` (U, K), 0 for no item.
+
+    It is 0 for one user.
+    """
     users, k = top.shape
-    shared = np.bincount(top.ravel()).astype(float)  # by item: how many users it is recommended to
+    shared = np.bincount(top[top > 0]).astype(float)  # by item: how many users it is recommended to
     return float((shared * (shared - 1)).sum() / (k * users * (users - 1))) if users > 1 else 0.0
 
 

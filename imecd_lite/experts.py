@@ -88,7 +88,8 @@ class ItemGroups(nn.Module):
     @torch.no_grad()
     def nearest(self, id_embeddings: torch.Tensor) -> torch.Tensor:
         """The group of each item (I, D), (I,)."""
-        return torch.cdist(id_embeddings, self.centres).argmin(dim=1)
+        distances = torch.cdist(id_embeddings, self.centres)  # NaN, by some ways to work it out, to one at infinity
+        return distances.nan_to_num(nan=torch.inf, posinf=torch.inf).argmin(dim=1)
 
     @torch.no_grad()
     def update(self, id_embeddings: torch.Tensor) -> None:

@@ -159,7 +159,7 @@ class Fetcher(httpx.AsyncClient):
                         tag.unlink(missing_ok=True)
                         if version := strong_version(response):
                             write_atomically(tag, lambda temporary: temporary.write_text(version))
-                    bar.total, bar.n = int(total) if total.isdecimal() else None, file.tell()
+                    bar.total, bar.n = int(total) if total.isdecimal() else None, part.stat().st_size
                     async for chunk in chunks:
                         bar.update(file.write(chunk))
             if total not in ("*", str(part.stat().st_size)):
@@ -302,9 +302,8 @@ def fetch_pictures(
                 gallery.fail(name, str(error))
             except Unanswered as error:
                 unanswered[name] = str(error)
-                if len(unanswered) >= min(manners.unanswered, len(urls)):
-                    there = f"{len(gallery.files):,} of {len(urls):,} are there"
-                    raise InputError(f"Pictures no longer come ({urls[name]}: {error}), {there}; {AGAIN}.") from None
+                if len(unanswered) >= manners.unanswered:
+                    raise no_more() from None
             if name not in unanswered:
                 settle()
             bar.update()
@@ -313,10 +312,28 @@ def fetch_pictures(
         while unanswered:
             gallery.fail(*unanswered.popitem())
 
+    def no_more() -> InputError:
+        name, reason = next(reversed(unanswered.items()))
+        there = f"{len(gallery.files):,} of {len(urls):,} are there"
+        return InputError(f"Pictures no longer come ({urls[name]}: {reason}), {there}; {AGAIN}.")
+
+    async def network_is_up(fetcher: Fetcher) -> bool:
+        """Is a picture that came once answered again?"""
+        came = next((name for name in urls if name in gallery.files), None)
+        try:
+            return came is not None and bool(await fetcher.picture(urls[came]))
+        except Refused:
+            return True
+        except Unanswered:
+            return False
+
     async def run() -> None:
-        async with Fetcher(manners) as fetcher, asyncio.TaskGroup() as group:
-            for _ in range(manners.connections):
-                group.create_task(work(fetcher))
+        async with Fetcher(manners) as fetcher:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(manners.connections):
+                    group.create_task(work(fetcher))
+            if unanswered and not await network_is_up(fetcher):
+                raise no_more()
 
     done = len(urls) - len(missing)
     with tqdm(desc="pictures", total=len(urls), initial=done, unit="picture", disable=not progress) as bar:

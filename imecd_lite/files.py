@@ -121,10 +121,15 @@ def content_hash(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> 
 
 
 def tree_hash(folder: Path, skip: tuple[str, ...] = ()) -> str:
-    """sha256 over the names and contents of all files below ``folder``, in order of name; ``skip`` names files."""
+    """sha256 over the names and contents of all files below ``folder``, in order of name; ``skip`` names files.
+
+    What is hidden, as ``.DS_Store``, does not count.
+    """
     digest = hashlib.sha256()
-    for path in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()):
-        if path.name not in skip:
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(folder).as_posix()}\n{len(content)}\n".encode() + content)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        *_, last = parts = name.split("/")
+        if last not in skip and not any(part.startswith(".") for part in parts):
+            content = (folder / name).read_bytes()
+            digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()

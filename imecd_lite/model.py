@@ -181,7 +181,8 @@ class IMECD(Recommender):
         if not self.config.unit_variance:
             return embeddings
         centred = embeddings - embeddings.mean(dim=0)
-        return centred / (centred.square().mean().sqrt() + 1e-6)
+        variance = centred.square().mean().clamp(min=1e-12)  # the root of 0 has no gradient
+        return centred / (variance.sqrt() + 1e-6)
 
     def item_embeddings(self) -> dict[str, torch.Tensor]:
         """Every item's representation in each modality, (I + 1, D) with row 0 zero: e_i of Eq. 19."""
@@ -409,7 +410,8 @@ def move_repeats(scores: torch.Tensor, history: torch.Tensor, bias: torch.Tensor
 def standardise(features: torch.Tensor) -> torch.Tensor:
     """Zero mean and unit variance over the items of each feature (I, d); what never varies becomes zero."""
     deviation = features.std(dim=0, correction=min(1, len(features) - 1))  # (d,)
-    return (features - features.mean(dim=0)) / deviation.clamp(min=1e-6)
+    varies = deviation > 1e-6  # the mean of what does not is rounded, too
+    return torch.where(varies, (features - features.mean(dim=0)) / deviation, 0.0)
 
 
 def distinct_pairs(item_seq: torch.Tensor, users: torch.Tensor) -> torch.Tensor:

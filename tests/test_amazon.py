@@ -308,7 +308,7 @@ def test_a_broken_line_is_dropped_and_counted(shop, tmp_path, line):
 def test_a_file_of_another_format_is_one_sentence(shop, tmp_path, content, reason):
     (tmp_path / "r").write_bytes(content)
     meta = made_amazon.write(tmp_path / "m", made_amazon.metadata(ITEMS, shop.url))
-    with pytest.raises(InputError, match=rf"r is not reviews of the 2018 release: .*{reason}.*; get the file"):
+    with pytest.raises(InputError, match=rf"r is not reviews of the 2018 release: .*{reason}.*; delete it and get it"):
         prepare_amazon(tmp_path / "out", None, tmp_path / "r", meta, manners=QUICK)
     assert not (tmp_path / "out").exists()
 
@@ -319,7 +319,7 @@ def test_an_empty_file_is_called_empty(shop, tmp_path, content, kind):
     files = {"r": made_amazon.reviews(USERS, ITEMS), "m": made_amazon.metadata(ITEMS, shop.url)}
     paths = [made_amazon.write(tmp_path / name, rows) for name, rows in files.items()]
     (tmp_path / kind).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{kind} is empty; get the file anew"):
+    with pytest.raises(InputError, match=rf"{kind} is empty; delete it and get it anew"):
         prepare_amazon(tmp_path / "out", None, *paths, manners=QUICK)
     assert not (tmp_path / "out").exists()
 

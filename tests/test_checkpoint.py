@@ -116,6 +116,11 @@ def test_another_dataset_is_refused_by_name(saved):
     refused(saved, "other data", renamed)
 
 
+def test_a_dataset_that_was_loaded_for_other_lengths_is_refused(saved):
+    longer = dataclasses.replace(DATASET, max_length=DATASET.max_length + 1)
+    refused(saved, rf"max_length={DATASET.max_length + 1}; load it with max_length={DATASET.max_length}", longer)
+
+
 def test_other_features_are_refused(saved):
     refused(saved, "other text and image features", features=None)
     refused(saved, "other text and image features", features=dataclasses.replace(FEATURES, fingerprint="another"))

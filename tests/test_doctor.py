@@ -1,5 +1,7 @@
 """The doctor: finds what is wrong and says what to do."""
 
+import sys
+
 import pytest
 
 from imecd_lite import doctor
@@ -45,6 +47,17 @@ def test_a_fault_gives_a_verdict_and_a_status(monkeypatch):
     lines = []
     assert doctor.doctor(lines.append) == 1
     assert lines == ["ok     a", "BROKEN b", "1 of 2 checks failed."]
+
+
+@pytest.mark.parametrize("package", ["torch", "jupyter_client.kernelspec", "psutil"])
+def test_a_package_that_cannot_be_imported_is_a_finding_like_any_other(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    if package == "torch":
+        monkeypatch.delitem(sys.modules, "imecd_lite.files")  # it needs it, and is to look anew
+    lines = []
+    assert doctor.doctor(lines.append) == 1
+    assert any(package in line and "run `make setup`" in line for line in lines if line.startswith("BROKEN"))
+    assert lines[-1].endswith("checks failed.")
 
 
 @pytest.mark.parametrize("check", [doctor.check_kernel, doctor.check_widget_manager, doctor.check_memory])

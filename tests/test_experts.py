@@ -123,5 +123,11 @@ def test_fewer_items_than_experts_leave_experts_without_a_group():
     assert groups.centres.isinf().all(dim=1).sum() == N - 2
 
 
+def test_with_many_experts_too_no_item_is_in_a_group_that_was_not_formed():
+    items, groups = torch.randn(20, D, generator=torch.Generator().manual_seed(0)), ItemGroups(D, 32)
+    groups.centres[:20] = items  # more than 25: their distances are worked out by products of matrices
+    assert groups.nearest(items).tolist() == list(range(20))
+
+
 def test_embeddings_that_are_not_numbers_form_no_groups_and_raise_nothing():
     assert formed_groups(torch.full((6, D), torch.nan)).centres.isinf().all()

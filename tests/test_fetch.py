@@ -105,14 +105,17 @@ def test_an_interrupted_download_goes_on_in_the_next_call(server, tmp_path):
     assert [headers["Range"] for _, headers in server.asked] == [f"bytes={there}-"]
 
 
-def test_two_versions_of_a_file_are_not_mixed(server, tmp_path):
+def test_two_versions_of_a_file_are_not_mixed(server, tmp_path, monkeypatch):
     server.always["/big"] = web.cut_off
     with pytest.raises(InputError):
         download(server.url + "/big", tmp_path / "big", QUICK)
     server.always.clear()
     server.pages["/big"] = newer = bytes(reversed(BIG))
-    download(server.url + "/big", tmp_path / "big", QUICK)
+    bars, bar = [], fetch.tqdm
+    monkeypatch.setattr(fetch, "tqdm", lambda **options: bars.append(bar(**options)) or bars[0])
+    download(server.url + "/big", tmp_path / "big", QUICK, progress=True)
     assert (tmp_path / "big").read_bytes() == newer
+    assert bars[0].n == bars[0].total == len(BIG), "the bar begins anew with the file"
 
 
 def test_tries_are_counted_anew_while_bytes_come(server, tmp_path):
@@ -343,6 +346,30 @@ def test_few_pictures_and_no_network_is_not_a_catalogue_without_pictures(tmp_pat
         pass
     with pytest.raises(InputError, match=r"Pictures no longer come \(.*\), 0 of 1 are there"):
         fetch_pictures({"a": server.url + "/a.jpg"}, tmp_path / "images", tmp_path / "failed", QUICK)
+
+
+@pytest.mark.parametrize("came", [3, 8])
+def test_a_network_that_goes_down_at_the_last_few_pictures_loses_none(server, tmp_path, came):
+    names, one_by_one = gallery(server, 10), replace(QUICK, connections=1)
+    fetched(server, tmp_path, names[:3], one_by_one)  # in an earlier call
+    after = set(names[came:])
+    server.always |= {f"/{name}.jpg": web.status(503) for name in after | set(names[:1])}
+    with pytest.raises(
+        InputError, match=rf"Pictures no longer come \(.*HTTP 503.*\), {came} of 10 are there; give the"
+    ):
+        fetched(server, tmp_path, names, one_by_one)
+    server.always.clear()
+    pictures, reasons = fetched(server, tmp_path, names)
+    assert pictures.keys() == set(names) and not reasons
+
+
+def test_a_host_that_is_gone_for_good_is_a_reason_even_at_the_end(server, tmp_path):
+    names = gallery(server, 3)
+    with Web() as gone:
+        pass
+    urls = {name: f"{server.url}/{name}.jpg" for name in names} | {"last": f"{gone.url}/last.jpg"}
+    pictures, reasons = fetch_pictures(urls, tmp_path / "images", tmp_path / "failed", QUICK)
+    assert pictures.keys() == set(names) and reasons.keys() == {"last"}
 
 
 def full_disk() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from imecd_lite.errors import InputError
-from imecd_lite.files import read_json, read_tensors, write_atomically, write_json, write_tensors
+from imecd_lite.files import read_json, read_tensors, tree_hash, write_atomically, write_json, write_tensors
 
 
 def test_read_json_names_the_file_and_the_line(tmp_path):
@@ -51,6 +51,20 @@ def test_tensors_come_back_bit_by_bit_with_their_metadata(tmp_path):
     back, metadata = read_tensors(tmp_path / "t.safetensors")
     assert metadata == {"who": "a test"} and set(back) == set(tensors)
     assert all(torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype for name in tensors)
+
+
+def test_a_folders_hash_is_of_what_is_to_be_seen_in_it(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("a.txt", "b/c.txt"):
+        (tmp_path / name).write_text(name)
+    clean = tree_hash(tmp_path)
+    (tmp_path / "b/.ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "b/.hidden", "b/.ipynb_checkpoints/c.txt"):
+        (tmp_path / name).write_text("left by a program")
+    assert tree_hash(tmp_path) == clean
+    assert tree_hash(tmp_path, skip=("c.txt",)) != clean
+    (tmp_path / "b/c.txt").rename(tmp_path / "b/d.txt")
+    assert tree_hash(tmp_path) != clean
 
 
 def test_a_missing_truncated_or_foreign_tensor_file_is_refused(tmp_path):

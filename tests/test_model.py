@@ -493,6 +493,16 @@ def test_features_that_never_vary_and_a_catalogue_of_one_item_are_no_trouble():
     features = standardise(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     torch.testing.assert_close(features, torch.tensor([[-1.0, 0.0], [1.0, 0.0]]) / 2**0.5)
     assert standardise(torch.ones(1, 3)).tolist() == [[0, 0, 0]]
+    constant = torch.tensor([12.3456, 0.37, 3.3, -100.7]).expand(1000, 4)  # whose means are rounded
+    assert (standardise(constant) == 0).all()
+
+
+@pytest.mark.parametrize("use_experts", [True, False])
+def test_items_that_all_look_alike_leave_the_gradients_finite(use_experts):
+    alike = {f"{name}_features": table[:1].expand(16, -1) for name, table in tiny.random_features().items()}
+    model = IMECD(tiny.tiny_config(**tiny.DEFAULTS, use_experts=use_experts), 16, **alike)
+    tiny.loss_of(model).total.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 def test_features_that_do_not_fit_are_refused():
