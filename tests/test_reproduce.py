@@ -40,7 +40,8 @@ METRICS = ["hit@5", "hit@10", "hit@20", "ndcg@5", "ndcg@10", "ndcg@20"]
 
 
 def grid(folder, trials: int = 1, **given: object) -> Reproduction:
-    return Reproduction(DATASET, FEATURES, folder, trials, SMALL | given)
+    dataset = dataclasses.replace(DATASET, max_length=given.get("max_length", DATASET.max_length))
+    return Reproduction(dataset, FEATURES, folder, trials, SMALL | given)
 
 
 def rows_of(path) -> list[dict]:
