@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import statistics
 import sys
 import time
@@ -109,6 +108,12 @@ def peak_memory(device: str) -> int:
     """Bytes: the most that this process has held so far, on a GPU the most that its tensors have."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource  # which Windows has not
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

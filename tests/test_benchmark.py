@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +86,14 @@ def test_peak_memory_is_in_bytes():
     text = Path("/proc/self/status").read_text()
     told = int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
     assert 0.9 * told < peak_memory("cpu") < 1.1 * told
+
+
+def test_where_windows_is_its_own_number_is_asked_for(monkeypatch):
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=12345))
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("psutil.Process", lambda: process)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory("cpu") == 12345
 
 
 TOYS_SIZE = """
