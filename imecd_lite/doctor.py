@@ -110,7 +110,8 @@ def check_bundled_data() -> Iterator[Check]:
     for line in SUMS_FILE.read_text(encoding="utf-8").splitlines():
         digest, name = line.split()
         passed = found.get(name) == digest
-        yield Check(passed, f"data/{name} {'as released' if passed else 'was changed; run `git checkout data`'}")
+        changed = "was changed; run `git checkout data`, and delete what `git status data` still names"
+        yield Check(passed, f"data/{name} {'as released' if passed else changed}")
 
 
 def check_memory() -> Check:

@@ -123,13 +123,13 @@ def content_hash(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> 
 def tree_hash(folder: Path, skip: tuple[str, ...] = ()) -> str:
     """sha256 over the names and contents of all files below ``folder``, in order of name; ``skip`` names files.
 
-    What is hidden, as ``.DS_Store``, does not count.
+    What is hidden, as ``.DS_Store``, or left half-written does not count.
     """
     digest = hashlib.sha256()
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     for name in names:
         *_, last = parts = name.split("/")
-        if last not in skip and not any(part.startswith(".") for part in parts):
+        if last not in skip and not last.endswith(".partial") and not any(part.startswith(".") for part in parts):
             content = (folder / name).read_bytes()
             digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()

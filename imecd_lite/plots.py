@@ -701,7 +701,7 @@ def plot_training(
         steps: a row for each training step, from 1, its columns those of ``diagnostics.step_numbers``; may be empty.
         epochs: a row for each epoch with "step", its last, and "valid_ndcg@10"; may be empty.
         num_items: I; guessing among them is marked.
-        baseline: the validation N@10 of something simple, marked as well.
+        baseline: the validation N@10 of popularity, marked as well.
     """
     titles = [*PANELS.values(), "Gradient norm of each module", "Validation N@10"]
     layout = [[{}, {}, {}], [{}, {}, {}], [{"colspan": 2}, None, {}]]

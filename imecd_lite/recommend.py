@@ -27,7 +27,15 @@ def score_history(
         user: position in ``dataset.user_ids``.
         num_bought: 1 to the length of the history, which is meant by None.
         seed: of the reverse diffusion.
+
+    Raises:
+        InputError: there is no such user, or her history is shorter.
     """
+    if not 0 <= user < dataset.num_users:
+        raise InputError(f"There is no user number {user}; give one from 0 to {dataset.num_users - 1}.")
+    length = len(dataset.sequences[user])
+    if num_bought is not None and not 1 <= num_bought <= length:
+        raise InputError(f"num_bought is {num_bought}; it must be from 1 to {length}, the length of her history.")
     history, times = (
         torch.as_tensor(table[user][:num_bought])[None, -dataset.max_length :]
         for table in (dataset.sequences, dataset.timestamps)
@@ -72,10 +80,11 @@ def recommend(
         mask_seen: leave out what the user already has.
 
     Returns:
-        rank, item_id, title, score and item (the index), best first; no title for an ids-only dataset.
+        rank, item_id, title, item (the index) and score, best first; no title for an ids-only dataset. Where
+        ``mask_seen`` leaves fewer than ``top_k`` items, those.
     """
     user = dataset.user_number(user_id)
-    if not isinstance(top_k, Integral) or not 1 <= top_k <= dataset.num_items:
+    if not isinstance(top_k, Integral) or isinstance(top_k, bool) or not 1 <= top_k <= dataset.num_items:
         raise InputError(f"top_k is {top_k!r}; it must be from 1 to {dataset.num_items}, the number of items.")
     scores = score_history(model, dataset, user, seed=seed)  # (I + 1,)
     if len(scores) != dataset.num_items + 1:

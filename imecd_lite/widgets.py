@@ -962,7 +962,7 @@ class TrainingMonitor(ipywidgets.VBox):
     Args:
         model: the one that is trained.
         num_items: I; guessing among them is marked.
-        baseline: the validation N@10 of something simple, marked as well.
+        baseline: the validation N@10 of popularity, marked as well.
         every: seconds between two pictures.
     """
 

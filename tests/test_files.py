@@ -59,7 +59,7 @@ def test_a_folders_hash_is_of_what_is_to_be_seen_in_it(tmp_path):
         (tmp_path / name).write_text(name)
     clean = tree_hash(tmp_path)
     (tmp_path / "b/.ipynb_checkpoints").mkdir()
-    for name in (".DS_Store", "b/.hidden", "b/.ipynb_checkpoints/c.txt"):
+    for name in (".DS_Store", "model.safetensors.partial", "b/.hidden", "b/.ipynb_checkpoints/c.txt"):
         (tmp_path / name).write_text("left by a program")
     assert tree_hash(tmp_path) == clean
     assert tree_hash(tmp_path, skip=("c.txt",)) != clean

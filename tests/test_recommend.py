@@ -12,7 +12,7 @@ import torch
 
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import top_items
-from imecd_lite.recommend import recommend, score_items
+from imecd_lite.recommend import recommend, score_history, score_items
 
 DATASET = tiny.tiny_dataset()
 
@@ -69,7 +69,22 @@ def test_an_unknown_user_is_refused_with_an_example():
         recommend(tiny.Listed(), DATASET, "nobody")
 
 
-@pytest.mark.parametrize("top_k", [0, -1, tiny.NUM_ITEMS + 1, 2.5])
+@pytest.mark.parametrize(
+    ("user", "num_bought", "message"),
+    [
+        (-1, None, f"no user number -1; give one from 0 to {tiny.NUM_USERS - 1}"),
+        (tiny.NUM_USERS, None, f"no user number {tiny.NUM_USERS}"),
+        (3, 0, f"num_bought is 0; it must be from 1 to {len(DATASET.sequences[3])}, the length"),
+        (3, -1, "num_bought is -1"),
+        (3, 99, "num_bought is 99"),
+    ],
+)
+def test_a_history_that_is_not_there_is_refused(user, num_bought, message):
+    with pytest.raises(InputError, match=message):
+        score_history(tiny.Listed(), DATASET, user, num_bought)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, tiny.NUM_ITEMS + 1, 2.5, True])
 def test_an_impossible_top_k_is_refused_with_the_range(top_k):
     with pytest.raises(InputError, match=f"top_k is {top_k}; it must be from 1 to 13"):
         recommend(tiny.Listed(), DATASET, "user 0", top_k=top_k)

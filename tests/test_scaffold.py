@@ -82,6 +82,14 @@ def test_a_full_disk_is_told_so():
     [
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("Retrying ... Failed to establish a new connection: [Errno 111]", "package index can't be reached"),
+        (
+            "ERROR: Could not find a version that satisfies the requirement a==1 (from versions: none)",
+            "can't be reached",
+        ),
+        (
+            "WARNING: x\nERROR: Could not find a version that satisfies the requirement a==1 (from versions: 0.1, 0.2)",
+            "There is no a==1 for this Python and this system",
+        ),
         ("ERROR: Cannot install a and b", "pip failed: ERROR: Cannot install a and b"),
         ("", "pip failed: no output"),
     ],

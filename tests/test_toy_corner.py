@@ -42,6 +42,8 @@ def test_the_command_makes_the_bundled_example_byte_for_byte(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.make_toy_corner(tmp_path / "corner")
+    with pytest.raises(SystemExit, match="is there already; delete it, or name another folder"):
+        module.make_toy_corner(tmp_path / "corner")
     assert tree_hash(tmp_path / "corner") == tree_hash(CORNER)
 
 

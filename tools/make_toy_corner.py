@@ -33,6 +33,8 @@ NUM_NEWCOMERS = 40  # customers who have bought one to four things
 
 def make_toy_corner(output: Path) -> None:
     """Write orders.csv, products.csv and photos/ to ``output``, which must not exist."""
+    if output.exists():
+        raise SystemExit(f"{output} is there already; delete it, or name another folder.")
     rng = np.random.default_rng(SEED)
     items = [item for item in make_items(rng) if not item.misleading and item.weight >= LEAST_WEIGHT]
     users = make_users(rng)[:NUM_CUSTOMERS]

@@ -19,8 +19,7 @@ NETWORK_SIGNS = (
     "Failed to establish",
     "name resolution",
     "ProxyError",
-    "No matching distribution",
-    "Could not find a version",
+    "(from versions: none)",
 )
 
 
@@ -52,6 +51,10 @@ def explain(log):
         return f"The disk is full: free {GIGABYTES_NEEDED} GB and run `make setup` again."
     if any(sign in log for sign in NETWORK_SIGNS):
         return "The package index can't be reached: check the network and pip's settings, and run `make setup` again."
+    if "Could not find a version" in log:
+        line = next(line for line in log.splitlines() if "Could not find a version" in line)
+        wanted = line.split("requirement ")[-1].split(" (from")[0]
+        return f"There is no {wanted} for this Python and this system: take another of them; see .venv/setup.log."
     errors = [line for line in log.splitlines() if "ERROR" in line] or log.splitlines()[-1:] or ["no output"]
     return f"pip failed: {errors[0].strip()}; the whole log is in .venv/setup.log."
 
