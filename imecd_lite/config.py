@@ -145,7 +145,7 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "patience"):
             check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         check(self, "learning_rate", self.learning_rate > 0, "a number above 0")
-        check(self, "seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647")
+        check(self, "seed", self.seed >= 0, "a whole number from 0 to 2147483647")
         limit = self.max_prefixes_per_user
         check(self, "max_prefixes_per_user", limit is None or limit >= 1, "a whole number of at least 1, or none")
         check(self, "checkpoint_dtype", self.checkpoint_dtype in ("float32", "float16"), "float32 or float16")
@@ -192,6 +192,7 @@ def check_types(config: object) -> None:
         names = " or ".join("none" if kind is type(None) else kind.__name__ for kind in accepted)
         check(config, field.name, passes, f"of type {names}")
         check(config, field.name, type(value) is not float or abs(value) < float("inf"), "a finite number")
+        check(config, field.name, type(value) is not int or abs(value) < 2**31, "below 2147483648")
 
 
 def field_types(hint: object) -> tuple[type, ...]:

@@ -7,10 +7,12 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -35,6 +37,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Have ``folder`` to oneself, on this machine, until the block ends or the process does; it need not exist yet.
+
+    Raises:
+        InputError: another command holds it.
+    """
+    owner = f"{getattr(os, 'getuid', int)()} {folder.resolve()}"
+    name = hashlib.sha256(os.fsencode(owner)).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"imecd-lite-{name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(f"Another command is at work in {folder}; let it end, or name another --output.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: object) -> None:

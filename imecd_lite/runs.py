@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,7 +21,7 @@ from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import measure, save_ranks, target_ranks
-from imecd_lite.files import write_json, write_rows
+from imecd_lite.files import hold, write_json, write_rows
 from imecd_lite.model import Recommender
 from imecd_lite.processes import is_main, wait
 from imecd_lite.train import STATE_FILE, History, train
@@ -66,7 +67,8 @@ def train_run(
         on_epoch: called with each row of the history.
 
     Raises:
-        InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise or can't be resumed.
+        InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise or can't be resumed, or
+            another command is at work in it.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; name a folder for the run.")
@@ -79,13 +81,14 @@ def train_run(
     if on_model:
         on_model(model)
     info = describe(name, model, train_config, dataset, features)
-    if is_main():
-        if begun:
-            refuse_other(output, read_description(output), info)
-            refuse_longer(output, train_config.epochs)
-        write_json(output / "config.json", info)
-    history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
-    wait()  # for the first process's files
+    with hold(output) if is_main() else contextlib.nullcontext():
+        if is_main():
+            if begun:
+                refuse_other(output, read_description(output), info)
+                refuse_longer(output, train_config.epochs)
+            write_json(output / "config.json", info)
+        history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
+        wait()  # for the first process's files
     return history
 
 

@@ -23,7 +23,7 @@ from imecd_lite import tabular
 from imecd_lite.__main__ import build_parser, main, pick_configs
 from imecd_lite.baselines import SASRec
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
-from imecd_lite.files import read_json, write_json
+from imecd_lite.files import hold, read_json, write_json
 from imecd_lite.model import IMECD
 
 OPTIONS = """
@@ -155,6 +155,7 @@ def test_an_abbreviated_option_is_refused_and_not_guessed():
         (["--num-attention-heads", "3"], "num_attention_heads is 3; it must be a divisor of hidden_size, 128"),
         (["--beta-schedule", "cosine"], "beta_schedule is 'cosine'; it must be one of truncated_linear, linear"),
         (["--temperature", "nan"], "temperature is nan; it must be a finite number"),
+        (["--num-experts", "99999999999999999999"], "num_experts is 99999999999999999999; it must be below 2147483648"),
         (["--learning-rate", "-1"], "learning_rate is -1.0; it must be a number above 0"),
         (["--max-prefixes-per-user", "0"], "max_prefixes_per_user is 0; it must be a whole number of at least 1, or"),
         (["--checkpoint-dtype", "half"], "checkpoint_dtype is 'half'; it must be float32 or float16"),
@@ -175,7 +176,7 @@ def test_an_impossible_value_is_refused_with_what_is_accepted(tmp_path, data, ar
 
 
 def test_too_little_memory_is_said_in_a_sentence(tmp_path, data):
-    beyond_any_machine = ["--num-train-timesteps", 10**14]
+    beyond_any_machine = ["--max-length", 2**31 - 1, "--hidden-size", 2**16]
     complaint = refused("train", "--data", data, "--output", tmp_path / "run", *beyond_any_machine)
     assert "more memory than there is; give a smaller batch_size" in complaint
 
@@ -304,6 +305,14 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(data, trained):
     before = contents(trained[0])
     complaint = refused("train", "--data", data, "--output", trained[0], *SMALL)
     assert "already holds a run" in complaint and "--resume" in complaint
+    assert contents(trained[0]) == before
+
+
+def test_a_folder_that_another_command_is_at_work_in_is_left_to_it(data, trained):
+    before = contents(trained[0])
+    with hold(trained[0]):
+        complaint = refused("train", "--data", data, "--output", trained[0], *SMALL, "--resume")
+    assert f"Another command is at work in {trained[0]}; let it end, or name another --output." in complaint
     assert contents(trained[0]) == before
 
 

@@ -49,6 +49,7 @@ IMPOSSIBLE = [
     *((IMECDConfig, name, value) for name in WHOLE for value in (0, -1, 2.0, "8", True, None)),
     *((IMECDConfig, name, value) for name in ("code_decay", "own_noise") for value in (-0.1, 1.5, "no")),
     *((IMECDConfig, name, value) for name in ("lambda_match", "code_lifetime") for value in (-1, "no")),
+    *((IMECDConfig, name, 2**31) for name in ("num_experts", "code_lifetime", "lambda_gate")),
     (IMECDConfig, "lambda_gate", -0.3),
     *((IMECDConfig, "denoiser", value) for value in ("tokens", "", 1)),
     *((IMECDConfig, "temperature", value) for value in (0, -0.1, float("nan"), float("inf"), "0.1", None)),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from imecd_lite.errors import InputError
-from imecd_lite.files import read_json, read_tensors, tree_hash, write_atomically, write_json, write_tensors
+from imecd_lite.files import hold, read_json, read_tensors, tree_hash, write_atomically, write_json, write_tensors
 
 
 def test_read_json_names_the_file_and_the_line(tmp_path):
@@ -26,6 +27,32 @@ def test_read_json_names_the_file_and_the_line(tmp_path):
     broken.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match=r"broken\.json is not UTF-8"):
         read_json(broken)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from imecd_lite.files import hold
+
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_has_one_command_at_a_time_and_a_killed_one_leaves_it(tmp_path):
+    folder = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=f"Another command is at work in {folder}; "), hold(folder):
+            pass
+        other.send_signal(signal.SIGTERM)
+    with hold(folder), pytest.raises(InputError, match="Another command"), hold(folder):
+        pass
+    with pytest.raises(KeyboardInterrupt), hold(folder):
+        raise KeyboardInterrupt
+    with hold(folder):
+        pass
 
 
 def test_json_comes_back_as_it_was_written(tmp_path):
