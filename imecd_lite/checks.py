@@ -22,7 +22,7 @@ from imecd_lite.encoders import mean_pool
 from imecd_lite.model import IMECD
 
 TO_DO, WRONG, RIGHT = "… Still to do:", "✗ Not quite:", "✓ Right:"
-GOOD_AUC, CHANCE_AUC = 0.8, 0.6
+TRUTH_AUC, GOOD_AUC, CHANCE_AUC = 0.99, 0.8, 0.6
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,24 @@ def as_tensor(answer: object) -> torch.Tensor | None:
         return None
 
 
+def call_each(function: Callable, cases: Sequence[tuple], stub: str, said: Callable[..., str]) -> list | Verdict:
+    """What a learner's function returns for each of ``cases``, its arguments, or what to say where it returns nothing.
+
+    Args:
+        stub: what to say where it never returns anything.
+        said: a case in words, such as "rank 3 and K = 5".
+    """
+    answers = [function(*(a.clone() if isinstance(a, torch.Tensor) else a for a in case)) for case in cases]
+    missing = [case for case, answer in zip(cases, answers, strict=True) if answer is None]
+    if len(missing) == len(cases):
+        return Verdict(TO_DO, stub)
+    if missing:
+        return Verdict(
+            WRONG, f"for {said(*missing[0])} you return nothing; does every way through it end in a `return`?"
+        )
+    return answers
+
+
 def has_shape(answer: object, shape: tuple[int, ...]) -> bool:
     """Is ``answer`` something of this shape that ``read_answer`` can read?"""
     tensor = as_tensor(answer)
@@ -93,6 +111,9 @@ def check_pooling(pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) ->
         "you averaged the padding too; multiply by the mask before you add up.": hidden.mean(dim=1),
         "you divided by the length of the batch; divide by each text's own number of tokens.": summed / 5,
         "that is the sum of the tokens; divide it by their number.": summed,
+        "you divided by the tokens of the whole batch; divide by each text's own, `mask.sum(dim=1, keepdim=True)`.": (
+            summed / mask.sum()
+        ),
         "you took the first token; that is how the picture is read, the text is the mean of all its tokens.": hidden[
             :, 0
         ],
@@ -105,14 +126,16 @@ def check_pooling(pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) ->
     return Verdict(WRONG, "the shape is right, the numbers are not; take one text and work it out by hand.")
 
 
-def judge(is_with: Callable[[tuple[str, ...]], bool], mistakes: dict[str, str], praise: str) -> Verdict | None:
-    """Right, with ``praise``, or which of ``mistakes``, at most two, explain an answer; None where they don't.
+def judge(
+    is_with: Callable[[tuple[str, ...]], bool], mistakes: dict[str, str], praise: str, most: int = 2
+) -> Verdict | None:
+    """Right, with ``praise``, or which of ``mistakes``, at most ``most``, explain an answer; None where they don't.
 
     Args:
         is_with: whether the answer is the one that these mistakes lead to; right is the one of none.
         mistakes: by key, what to say of each.
     """
-    for count in range(3):
+    for count in range(most + 1):
         for made in combinations(mistakes, count):
             if is_with(made):
                 return Verdict(WRONG, " And ".join(mistakes[key] for key in made)) if made else Verdict(RIGHT, praise)
@@ -152,8 +175,11 @@ def check_nearest(nearest: Callable[[torch.Tensor, int, int], torch.Tensor]) -> 
         lambda made: read.tolist() == nearest_with(vectors, item, k, made),
         NEAREST_MISTAKES,
         "cosines, nearest first, without the item itself.",
+        most=4,
     ):
         return verdict
+    if (read != read.round()).any():
+        return Verdict(WRONG, "those are cosines; return the items that have them: `topk` has `indices`, too.")
     if sorted(read.tolist()) == sorted(nearest_with(vectors, item, k)):
         return Verdict(WRONG, "the right items in another order; put the nearest first.")
     return Verdict(WRONG, f"of {k} items, {len(set(read.tolist()) & set(nearest_with(vectors, item, k)))} are right.")
@@ -195,6 +221,8 @@ def check_suspicion(scores: torch.Tensor | None, misleading: np.ndarray) -> Verd
     if np.array_equal(read.numpy(), misleading):
         return Verdict(WRONG, "that is the planted truth itself; a real shop has none. Use vectors alone.")
     auc = roc_auc_score(misleading, read.double().numpy())
+    if auc > TRUTH_AUC:
+        return Verdict(WRONG, f"AUC {auc:.3f}: so much only the planted truth knows; a real shop has none.")
     if auc < 1 - CHANCE_AUC:
         return Verdict(WRONG, "the wrong way round: the honest score higher than the misleading. Turn the sign.")
     if auc < CHANCE_AUC:
@@ -212,6 +240,8 @@ GATE_MISTAKES = {
     "bias": "you forgot the bias.",
     "raw": "you used the raw ID embedding: the library normalises it first, `model.normalise(...)`.",
     "padding": "you normalised with the padding still among the items; drop row 0 first, then normalise.",
+    "columns": "you gave each column a scale of its own; `model.normalise(...)` takes each column's mean off and then "
+    "divides all by one number.",
     "length": "you scaled each row to length 1; `model.normalise(...)` scales all rows alike, to unit variance.",
     "other": "that is the gate of the other modality.",
 }
@@ -235,7 +265,11 @@ def check_gates(gates: object, model: IMECD, modality: str = "text") -> Verdict:
     sums = read.double().sum(dim=1)  # (I,)
     if not close(sums, torch.ones_like(sums)):
         return Verdict(WRONG, f"a gate shares out 1 among the experts; your first item's sums to {sums[0]:.3f}.")
-    return Verdict(WRONG, "each gate sums to 1, but the weights are not the library's; is it `W e + b`?")
+    return Verdict(
+        WRONG,
+        "each gate sums to 1, but the weights are not the library's; is it `W e + b`, and e from "
+        "`model.normalise(...)`?",
+    )
 
 
 @torch.no_grad()
@@ -244,6 +278,8 @@ def gates_with(model: IMECD, modality: str, mistakes: tuple[str, ...] = ()) -> t
     ids = model.item_embedding.weight[1:]  # (I, D)
     if "length" in mistakes:
         ids = F.normalize(ids, dim=1)
+    elif "columns" in mistakes:
+        ids = (ids - ids.mean(dim=0)) / ids.std(dim=0, correction=0)
     elif "padding" in mistakes:
         ids = model.normalise(model.item_embedding.weight)[1:]
     elif "raw" not in mistakes:
@@ -293,6 +329,8 @@ def check_effective(answer: object, gates: np.ndarray) -> Verdict:
 GUMBEL_MISTAKES = {
     "batch": "your choices sum to 1 over the batch, not over the codes: a softmax over the last dimension is wanted.",
     "times": "you multiplied by the temperature; divide by it.",
+    "cold": "you forgot the temperature: Eq. 8 divides by tau.",
+    "once": "one logarithm is missing: Gumbel noise is -log(-log(u)).",
     "late": "you added the noise after the softmax; Eq. 8 adds it to the logits.",
     "uniform": "you used the uniform numbers as noise; Gumbel noise is -log(-log(u)).",
     "sign": "the noise has the wrong sign: -log(-log(u)), with a minus before both logarithms.",
@@ -318,6 +356,8 @@ def check_gumbel_softmax(choose: Callable[[torch.Tensor, torch.Tensor, float], t
         return verdict
     if close(read, F.one_hot(gumbel_softmax_with(logits, uniform, temperature).argmax(dim=1), 6)):
         return Verdict(WRONG, "that is the hard choice already; Eq. 8 ends with the soft one, a softmax.")
+    if not read.double().isfinite().all():
+        return Verdict(WRONG, "some are not finite numbers: log(u) is negative, so it is -log(-log(u)), minus in both.")
     sums = read.double().sum(dim=1)  # (B,)
     if not close(sums, torch.ones_like(sums)):
         return Verdict(WRONG, f"a choice shares out 1 among the codes; your first history's sums to {sums[0]:.3f}.")
@@ -335,7 +375,9 @@ def gumbel_softmax_with(
         noise = -noise
     if "silent" in mistakes:
         noise = torch.zeros_like(noise)
-    scale = 1 / temperature if "times" in mistakes else temperature
+    if "once" in mistakes:
+        noise = -uniform.log()
+    scale = 1.0 if "cold" in mistakes else 1 / temperature if "times" in mistakes else temperature
     dim = 0 if "batch" in mistakes else 1
     if "late" in mistakes:
         return (logits / scale).softmax(dim) + noise
@@ -410,6 +452,10 @@ def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
         "that is the entropy; the perplexity is exp of it.": nats,
         "that is the entropy in bits; take the natural logarithm, and then exp.": bits,
         "you took the logarithm to base 2, but exp to base e: use one base for both.": bits.exp(),
+        "that is the entropy to base 10; take the natural logarithm, and then exp.": nats / np.log(10),
+        "you took the logarithm to base 10, but exp to base e: use one base for both.": (nats / np.log(10)).exp(),
+        "you took the mean over the codes; an entropy is a sum.": (nats / size).exp(),
+        "you took the mean over the codes in use; an entropy is a sum.": (nats / len(shares)).exp(),
         "you counted the codes in use; one that is hardly ever chosen should hardly count.": shares.new_tensor(3.0),
         "that is the size of the codebook, whatever was chosen.": shares.new_tensor(float(size)),
         "mind the sign: the entropy is *minus* the sum.": (-nats).exp(),
@@ -423,9 +469,9 @@ def check_perplexity(measure: Callable[[np.ndarray, int], float]) -> Verdict:
     for message, wrong in mistakes.items():
         if close(read, wrong):
             return Verdict(WRONG, message)
-    return Verdict(
-        WRONG, f"that is {float(read):.2f}; it should lie between 1 and {size}. Are your shares of all choices?"
-    )
+    if not 1 <= float(read) <= size:
+        return Verdict(WRONG, f"that is {float(read):.2f}; a perplexity lies between 1 and {size}.")
+    return Verdict(WRONG, f"that is {float(read):.2f}, not it. Are your shares of all choices, and do they sum to 1?")
 
 
 NOISE_MISTAKES = {
@@ -437,6 +483,9 @@ NOISE_MISTAKES = {
     "inside": "the noise gets sqrt(1 - abar), the root of the difference; 1 - sqrt(abar) is another number.",
     "columns": "your t go to the columns, not to the rows: add a dimension, `[:, None]`, to multiply whole rows.",
     "swap": "signal and noise are swapped: sqrt(abar) goes with x_0, sqrt(1 - abar) with the noise.",
+    "minus": "Eq. 12 adds the noise; you take it away.",
+    "step": "the noise gets sqrt(beta_t) at one step, Eq. 11; after t steps it is sqrt(1 - abar).",
+    "betas": "alpha-bar is the product of the alphas, 1 - beta; you multiplied the betas.",
     "off": "you are off by one: t counts from 1, so beta_t is `betas[t - 1]`.",
 }
 
@@ -479,11 +528,15 @@ def noised_with(
 ) -> torch.Tensor:
     """Eq. 12, (B, D), with ``mistakes`` of ``NOISE_MISTAKES`` made on purpose."""
     kept = betas if "beta" in mistakes else 1 - betas if "alpha" in mistakes else (1 - betas).cumprod(dim=0)  # (T,)
-    abar = kept[t if "off" in mistakes else t - 1]  # (B,)
-    abar = abar if "columns" in mistakes else abar[:, None]
+    kept = betas.cumprod(dim=0) if "betas" in mistakes else kept
+    place = t if "off" in mistakes else t - 1  # (B,)
+    abar, beta = kept[place], betas[place]  # (B,) each
+    abar, beta = (abar, beta) if "columns" in mistakes else (abar[:, None], beta[:, None])
     signal = abar if {"root", "signal"} & set(mistakes) else abar.sqrt()
     rest = 1 - abar if {"root", "rest"} & set(mistakes) else (1 - abar).sqrt()
     rest = 1 - abar.sqrt() if "inside" in mistakes else rest
+    rest = beta.sqrt() if "step" in mistakes else rest
+    noise = -noise if "minus" in mistakes else noise
     return rest * x_0 + signal * noise if "swap" in mistakes else signal * x_0 + rest * noise
 
 
@@ -551,15 +604,21 @@ def check_step(step: Callable[[torch.Tensor, torch.Tensor, int, torch.Tensor, to
     generator = torch.Generator().manual_seed(0)
     prediction, x_t, noise = torch.randn(3, 5, 4, generator=generator)  # (B, D) each
     abar = torch.cat([torch.ones(1), (1 - torch.linspace(0.05, 0.5, 8)).cumprod(dim=0)])  # (T + 1,)
-    times, reads = (1, 4, 8), []
-    for t in times:
-        answer = step(prediction.clone(), x_t.clone(), t, noise.clone(), abar.clone())
-        read = read_answer(answer, (5, 4), "as x_t", "return x_{t-1} by Eq. 18.")
+    times, reads, stub = (1, 4, 8), [], "return x_{t-1} by Eq. 18."
+    answers = call_each(step, [(prediction, x_t, t, noise, abar) for t in times], stub, lambda *case: f"t = {case[2]}")
+    if isinstance(answers, Verdict):
+        return answers
+    for answer in answers:
+        read = read_answer(answer, (5, 4), "as x_t", stub)
         if isinstance(read, Verdict):
             return read
         reads.append(read)
     if not all(read.double().isfinite().all() for read in reads):
-        return Verdict(WRONG, "some are not finite numbers; is there a 1 - abar_0, zero, below a fraction?")
+        return Verdict(
+            WRONG,
+            "some are not finite numbers; is there a 1 - abar_0, zero, below a fraction, or a root of what is "
+            "negative? alpha_t is abar_t / abar_{t-1}, below 1.",
+        )
     if verdict := judge(
         lambda made: all(
             close(r, stepped_with(prediction, x_t, t, noise, abar, made)) for t, r in zip(times, reads, strict=True)
@@ -686,6 +745,7 @@ def check_cross_entropy(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tenso
         "a model that knows nothing pays log I, one that is sure and right pays 0.",
     ):
         return verdict
+    right = cross_entropy_with(logits, pos_items)
     others = {
         "that is the log of the sum in Eq. 20 alone; take the score of the item that was bought off it.": (
             logits.logsumexp(dim=1).mean()
@@ -693,12 +753,22 @@ def check_cross_entropy(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tenso
         "that is the score of what was bought; where is the sum over all candidates of Eq. 20?": -(
             logits.gather(1, pos_items[:, None] - 1).mean()
         ),
-        "you took the logarithm to base 2; the paper's is natural.": cross_entropy_with(logits, pos_items) / np.log(2),
+        "you took the logarithm to base 2; the paper's is natural.": right / np.log(2),
+        "you took the logarithm to base 10; the paper's is natural.": right / np.log(10),
+        "you took every bought item in every row; row b has one, `[torch.arange(len(logits)), pos_items - 1]`.": (
+            -logits.log_softmax(dim=1)[:, pos_items - 1].mean()
+        ),
+        "that is the logarithm of the mean probability; take the logarithm of each, then the mean.": (
+            -logits.softmax(dim=1).gather(1, pos_items[:, None] - 1).mean().log()
+        ),
+        "there are two softmaxes in it; `F.cross_entropy` takes the logits, and makes one itself.": (
+            F.cross_entropy(logits.softmax(dim=1), pos_items - 1)
+        ),
     }
     for message, wrong in others.items():
         if close(read, wrong) or close(read, -wrong):
             return Verdict(WRONG, message)
-    return Verdict(WRONG, "the number is not right; take a batch of one and three items, and work it out by hand.")
+    return Verdict(WRONG, "the number is not right; take a batch of two and three items, and work it out by hand.")
 
 
 def cross_entropy_with(logits: torch.Tensor, pos_items: torch.Tensor, mistakes: tuple[str, ...] = ()) -> torch.Tensor:
@@ -722,9 +792,14 @@ TOTAL_MISTAKES = {
     "lambda": "you forgot lambda_c before the contrastive terms.",
     "everywhere": "lambda_c weighs the contrastive terms alone.",
     "mean": "that is the mean over the modalities; Eq. 22 takes the sum.",
+    "plain match": "you forgot lambda_match before each match.",
+    "plain gate": "you forgot lambda_gate before each gate.",
+    "image": "the terms of the picture are missing; add up all three modalities.",
+    "text": "the terms of the text are missing; add up all three modalities.",
+    "default": "those are the default's weights; take them from `config`, here they are others.",
     "paper": "that is Eq. 22 to the letter; the default adds lambda_match times each match and lambda_gate times each "
     "gate.",
-    "unweighted": "lambda_match and lambda_gate are 1 by default, but not here: weigh each match and each gate.",
+    "unweighted": "you forgot lambda_match before each match, and lambda_gate before each gate.",
 }
 LAMBDAS = {"lambda_c": 0.3, "lambda_match": 0.5, "lambda_gate": 2.0}
 
@@ -733,7 +808,13 @@ def check_total(total: Callable[[dict[str, float], IMECDConfig], float]) -> Verd
     """Does ``total(terms, config)`` add up what ``IMECD.loss`` does, Eq. 22 and more? Terms are "modality/term"."""
     terms, config = made_terms(), IMECDConfig(**LAMBDAS)
     stub = "return one number, the sum of Eq. 22 and the default's two terms, each times its weight."
-    read = read_answer(total(dict(terms), config), (), "one number", stub)
+    try:
+        answer = total(dict(terms), config)
+    except KeyError as error:
+        if error.args != ("id/gate",):
+            raise
+        return Verdict(WRONG, "the ID has no gate, and so no term id/gate; go over the terms that there are.")
+    read = read_answer(answer, (), "one number", stub)
     if isinstance(read, Verdict):
         return read
     if verdict := judge(
@@ -760,21 +841,22 @@ def made_terms() -> dict[str, float]:
 
 def total_with(terms: dict[str, float], config: IMECDConfig, mistakes: tuple[str, ...] = ()) -> float:
     """The total of ``terms`` with ``mistakes`` of ``TOTAL_MISTAKES`` made on purpose."""
+    config = IMECDConfig() if "default" in mistakes else config
     weights = {"cross_entropy": 1.0, "reconstruction": 1.0, "contrastive": config.lambda_c}
     if "lambda" in mistakes:
         weights["contrastive"] = 1.0
     if "everywhere" in mistakes:
         weights = dict.fromkeys(weights, config.lambda_c)
     if "paper" not in mistakes:
-        plain = "unweighted" in mistakes
-        weights |= {"match": 1.0 if plain else config.lambda_match, "gate": 1.0 if plain else config.lambda_gate}
+        plain = {"match", "gate"} if "unweighted" in mistakes else {name.removeprefix("plain ") for name in mistakes}
+        weights["match"] = 1.0 if "match" in plain else config.lambda_match
+        weights["gate"] = 1.0 if "gate" in plain else config.lambda_gate
     if "swap" in mistakes and "match" in weights:
         weights |= {"match": weights["gate"], "gate": weights["match"]}
     weights = {name: weight for name, weight in weights.items() if name not in mistakes}
+    left_out = {"text", "image"} if "id" in mistakes else set(mistakes)
     kinds = [(*name.split("/"), value) for name, value in terms.items()]
-    total = sum(
-        weights.get(kind, 0.0) * value for modality, kind, value in kinds if modality == "id" or "id" not in mistakes
-    )
+    total = sum(weights.get(kind, 0.0) * value for modality, kind, value in kinds if modality not in left_out)
     if "all" in mistakes:
         total *= config.lambda_c
     return total / 3 if "mean" in mistakes else total
@@ -785,6 +867,7 @@ STOPPING_MISTAKES = {
     "late": "you stop an epoch too late: after `patience` epochs without a better one, not `patience` + 1.",
     "early": "you stop an epoch too early: `patience` epochs without a better one have to pass.",
     "previous": "a wait ends with a new *best*, not with an epoch that is better than the one before.",
+    "reset": "a new best starts the wait anew: set your count of epochs without a better one back to 0.",
     "fall": "you count falls; what counts is how long ago the best epoch was.",
     "last": "the epoch that is kept is the best so far, not the last that ran.",
     "tie": "a tie is no improvement: the first epoch with the best value is kept.",
@@ -809,9 +892,14 @@ STOPPING_CASES = (
 
 def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdict:
     """Does ``stop(scores, patience)`` name the epoch that is kept and the last that is run, counted from 1?"""
-    answers = [stop(list(scores), patience) for scores, patience in STOPPING_CASES]
-    if any(answer is None for answer in answers):
-        return Verdict(TO_DO, "return two numbers: the epoch that is kept, and the last that is run.")
+    answers = call_each(
+        lambda scores, patience: stop(list(scores), patience),
+        STOPPING_CASES,
+        "return two numbers: the epoch that is kept, and the last that is run.",
+        lambda scores, patience: f"{scores} and patience {patience}",
+    )
+    if isinstance(answers, Verdict):
+        return answers
     read = []
     for answer in answers:
         numbers = read_answer(answer, (2,), "the epoch that is kept and the last that is run", "")
@@ -852,7 +940,7 @@ def stopping_with(scores: Sequence[float], patience: int, mistakes: tuple[str, .
         elif "fall" in mistakes:
             waited += now < before
         else:
-            waited = 0 if improved else waited + 1
+            waited = (waited if "reset" in mistakes else 0) if improved else waited + 1
         last = epoch
     if "last" in mistakes:
         kept = last
@@ -870,6 +958,8 @@ METRIC_MISTAKES = {
     "cut": "N@K: beyond rank K it is 0.",
     "shift": "N@K divides by log2(rank + 1); the first place then counts 1.",
     "nature": "N@K: the logarithm is to base 2.",
+    "ten": "N@K: the logarithm is to base 2, not 10.",
+    "both": "N@K: an item at rank K is among the first K.",
     "swapped": "H@K comes first, then N@K.",
 }
 METRIC_CASES = [(rank, k) for rank in (1, 2, 3, 5, 6, 10, 11, 40) for k in (1, 5, 10)]
@@ -877,17 +967,25 @@ METRIC_CASES = [(rank, k) for rank in (1, 2, 3, 5, 6, 10, 11, 40) for k in (1, 5
 
 def check_metrics(metrics: Callable[[int, int], tuple[float, float]]) -> Verdict:
     """Does ``metrics(rank, k)`` give H@K and N@K of one user, whose true item is at that rank, from 1?"""
-    answers = []
-    for rank, k in METRIC_CASES:
-        stub = "return two numbers: H@K and N@K."
+
+    def call(rank: int, k: int) -> object:
         try:
-            read = read_answer(metrics(rank, k), (2,), "H@K and N@K", stub)
+            return metrics(rank, k)
         except ZeroDivisionError:
-            return Verdict(WRONG, f"at rank {rank} you divide by 0. {METRIC_MISTAKES['shift']}")
+            return np.nan, np.nan
+
+    stub, reads = "return two numbers: H@K and N@K.", []
+    answers = call_each(call, METRIC_CASES, stub, lambda rank, k: f"rank {rank} and K = {k}")
+    if isinstance(answers, Verdict):
+        return answers
+    for (rank, _), answer in zip(METRIC_CASES, answers, strict=True):
+        read = read_answer(answer, (2,), "H@K and N@K", stub)
         if isinstance(read, Verdict):
             return read
-        answers.append(read.double())
-    read = torch.stack(answers)
+        if not read.double().isfinite().all():
+            return Verdict(WRONG, f"at rank {rank} you divide by 0. {METRIC_MISTAKES['shift']}")
+        reads.append(read.double())
+    read = torch.stack(reads)
     if verdict := judge(
         lambda made: close(read, metrics_with(made)),
         METRIC_MISTAKES,
@@ -907,7 +1005,10 @@ def metrics_with(mistakes: tuple[str, ...] = ()) -> torch.Tensor:
     logs = torch.log2(ranks + (2 if "shift" in mistakes else 1))
     if "nature" in mistakes:
         logs = logs * np.log(2)
-    gains = (1.0 if "cut" in mistakes else (ranks <= ks).double()) / logs
+    elif "ten" in mistakes:
+        logs = logs * np.log10(2)
+    found = (ranks < ks if "both" in mistakes else ranks <= ks).double()
+    gains = (1.0 if "cut" in mistakes else found) / logs
     return torch.stack([gains, hits] if "swapped" in mistakes else [hits, gains], dim=1)
 
 
@@ -915,16 +1016,19 @@ RANK_MISTAKES = {
     "ties": "a tie counts against the model: whatever scores as high as the true item stands before it.",
     "row": "item i is in place i - 1 of the scores.",
     "zero": "ranks count from 1: the best item has rank 1.",
+    "twice": "the true item is among those that score as high as itself; don't count it once more.",
     "worst": "you counted the items that score less; the rank counts those that score more.",
 }
 
 
 def check_rank(rank: Callable[[torch.Tensor, int], int]) -> Verdict:
     """Does ``rank(scores, target)`` give the rank of item ``target``, 1 ... I, by scores (I,), ties against it?"""
-    answers = []
-    for scores, target in made_rankings():
-        stub = "return one number: how many items score at least as high as the true one."
-        read = read_answer(rank(scores.clone(), target), (), "one rank", stub)
+    stub, answers = "return one number: how many items score at least as high as the true one.", []
+    called = call_each(rank, made_rankings(), stub, lambda scores, target: f"scores {tell(scores)} and item {target}")
+    if isinstance(called, Verdict):
+        return called
+    for answer in called:
+        read = read_answer(answer, (), "one rank", stub)
         if isinstance(read, Verdict):
             return read
         if not float(read).is_integer():
@@ -964,7 +1068,7 @@ def ranks_with(mistakes: tuple[str, ...] = ()) -> list[int]:
         worse = "worst" in mistakes
         before = (scores < true if worse else scores > true).sum()
         equal = (scores == true).sum() if "ties" not in mistakes else 1
-        ranks.append(int(before + equal) - ("zero" in mistakes))
+        ranks.append(int(before + equal) - ("zero" in mistakes) + ("twice" in mistakes))
     return ranks
 
 
@@ -979,14 +1083,16 @@ SAMPLING_CASES = ((1, 1200, 99), (12, 1200, 99), (100, 1200, 99), (600, 1200, 19
 
 def check_sampling(expected: Callable[[int, int, int], float]) -> Verdict:
     """Does ``expected(rank, num_items, num_negatives)`` give the mean rank among the true item and random others?"""
-    answers = []
-    for case in SAMPLING_CASES:
-        stub = "return one number: 1 + how many of the items before it are drawn, on average."
-        read = read_answer(expected(*case), (), "one number", stub)
+    stub, reads = "return one number: 1 + how many of the items before it are drawn, on average.", []
+    answers = call_each(expected, SAMPLING_CASES, stub, sampling_case)
+    if isinstance(answers, Verdict):
+        return answers
+    for answer in answers:
+        read = read_answer(answer, (), "one number", stub)
         if isinstance(read, Verdict):
             return read
-        answers.append(read.double())
-    read = torch.stack(answers)
+        reads.append(read.double())
+    read = torch.stack(reads)
     if verdict := judge(
         lambda made: close(read, sampling_with(made)),
         SAMPLING_MISTAKES,
@@ -995,10 +1101,13 @@ def check_sampling(expected: Callable[[int, int, int], float]) -> Verdict:
         return verdict
     for case, answer, right in zip(SAMPLING_CASES, read.tolist(), sampling_with().tolist(), strict=True):
         if not np.isclose(answer, right):
-            rank, items, negatives = case
-            said = f"rank {rank} of {items:,} and {negatives} random items"
-            return Verdict(WRONG, f"for {said} it should be {right:.2f}; you say {answer:.2f}.")
+            return Verdict(WRONG, f"for {sampling_case(*case)} it should be {right:.2f}; you say {answer:.2f}.")
     raise AssertionError("one answer differs")
+
+
+def sampling_case(rank: int, items: int, negatives: int) -> str:
+    """One of ``SAMPLING_CASES`` in words."""
+    return f"rank {rank} of {items:,} and {negatives} random items"
 
 
 def sampling_with(mistakes: tuple[str, ...] = ()) -> torch.Tensor:
@@ -1040,6 +1149,11 @@ def check_interval(
     nearest = min(known, key=lambda mistake: np.abs(np.subtract(known[mistake], (low, high))).max())
     left, right = known[nearest]
     if np.allclose((low, high), (left, right), atol=0.1 * (right - left)):
+        again = interval(first.copy(), second.copy(), np.random.default_rng(1))
+        if not nearest and np.array_equal(np.asarray(again, float), read.numpy()):
+            return Verdict(
+                WRONG, "whatever chance draws, your ends are the same: resample the users, and draw with `rng`."
+            )
         if not nearest:
             return Verdict(RIGHT, f"{low:+.3f} to {high:+.3f}: pairing takes the ease of a shopper out.")
         return Verdict(WRONG, INTERVAL_MISTAKES[nearest])
@@ -1184,7 +1298,9 @@ def check_five_core(core: Callable[[list[tuple[str, str]], int], list[tuple[str,
     except TypeError:
         return Verdict(WRONG, f"a list of (user, item) is wanted, this is a {type(answer).__name__}.")
     if read == purchases:
-        return Verdict(WRONG, "these are all of them; some users and items have fewer than k.")
+        return Verdict(WRONG, "these are all of them; the user *and* the item need k, and some have fewer.")
+    if not read:
+        return Verdict(WRONG, f"for k = {k} nothing is left of yours; do you use the `k` that is given?")
     if verdict := judge(
         lambda made: read == core_with(made),
         CORE_MISTAKES,
@@ -1196,6 +1312,8 @@ def check_five_core(core: Callable[[list[tuple[str, str]], int], list[tuple[str,
     strangers = [purchase for purchase in read if purchase not in purchases]
     if strangers:
         return Verdict(WRONG, f"{strangers[0]} is no purchase of the list; return some of those you were given.")
+    if set(read) > set(core_with()):
+        return Verdict(WRONG, CORE_MISTAKES["once"])
     return Verdict(
         WRONG, f"for k = {k}, {len(core_with())} of {len(purchases)} purchases are left; you keep {len(read)}."
     )
@@ -1203,7 +1321,7 @@ def check_five_core(core: Callable[[list[tuple[str, str]], int], list[tuple[str,
 
 def made_purchases() -> list[tuple[str, str]]:
     """Purchases of which the core of 2 needs several rounds, and on which every mistake of it shows."""
-    text = "D4 A1 B2 C3 A2 E5 B1 C4 C1 F3 A3 D5 G6 B3 H1 G1 I6 H7"
+    text = "D4 P8 A1 B2 Q8 C3 A2 R9 E5 B1 P9 C4 C1 R0 F3 A3 Q0 D5 G6 P0 B3 H1 R8 G1 I6 Q9 H7"
     return [(word[0], word[1]) for word in text.split()]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_the_stub_is_told_what_to_do(verdict):
         (lambda hidden, mask: hidden.mean(dim=1), "you averaged the padding too"),
         (lambda hidden, mask: (hidden * mask[..., None]).mean(dim=1), "you divided by the length of the batch"),
         (lambda hidden, mask: (hidden * mask[..., None]).sum(dim=1), "that is the sum"),
+        (lambda hidden, mask: (hidden * mask[..., None]).sum(dim=1) / mask.sum(), "the tokens of the whole batch"),
         (lambda hidden, mask: hidden[:, 0], "you took the first token"),
         (lambda hidden, mask: pool(hidden, mask) + 1, "the numbers are not"),
         (lambda hidden, mask: hidden.mean(dim=2), r"the shape is \(3, 5\); it should be \(3, 4\)"),
@@ -150,11 +152,9 @@ def test_two_mistakes_are_both_named():
 
 
 def test_the_made_vectors_tell_all_mistakes_and_pairs_of_them_apart():
-    made = {mistakes for count in range(3) for mistakes in combinations(NEAREST_MISTAKES, count)}
-    made -= {
-        ("dot", "distance"),
-        ("itself", "farthest"),
-    }  # the first excludes the second; an item is never its farthest
+    excluded = ({"dot", "distance"}, {"itself", "farthest"})  # the first hides the second; no item is its farthest
+    made = {mistakes for count in range(5) for mistakes in combinations(NEAREST_MISTAKES, count)}
+    made = {mistakes for mistakes in made if not any(pair <= set(mistakes) for pair in excluded)}
     answers = {tuple(nearest_with(made_vectors(), 7, 5, mistakes)) for mistakes in made}
     assert len(answers) == len(made)
 
@@ -165,6 +165,11 @@ def test_the_made_vectors_tell_all_mistakes_and_pairs_of_them_apart():
         (lambda vectors, item, k: nearest(vectors, item, k).flip(0), "another order"),
         (lambda vectors, item, k: nearest(vectors, item, k - 1), r"the shape is \(4,\); it should be \(5,\)"),
         (lambda vectors, item, k: torch.cat([nearest(vectors, item, k - 1), torch.tensor([99])]), "of 5 items, 4 are"),
+        (
+            lambda vectors, item, k: (vectors @ vectors[item]).topk(k).indices,
+            "dot .* And .* own .* And .* row `item`; .* And .* rows",
+        ),
+        (lambda vectors, item, k: (vectors @ vectors[item - 1]).topk(k).values, "those are cosines; return the items"),
     ],
 )
 def test_other_wrong_neighbours(wrong, message):
@@ -177,6 +182,7 @@ def test_other_wrong_neighbours(wrong, message):
         (-suspicion(9), "the wrong way round"),
         (suspicion(5), "0.5 is guessing"),
         (suspicion(7), "on the way to 0.8"),
+        (suspicion(10), "so much only the planted truth knows"),
         (MISLEADING, "the planted truth itself"),
         (MISLEADING.astype(float), "the planted truth itself"),
         (suspicion(9) / 0, "not finite"),
@@ -332,6 +338,10 @@ def test_two_mistakes_of_the_soft_choice_are_both_named():
     [
         (lambda *given: torch.eye(6)[soft_choice(*given).argmax(dim=1)], "the hard choice already"),
         (lambda *given: 2 * soft_choice(*given), "your first history's sums to 2.000"),
+        (
+            lambda logits, u, tau: ((logits - u.log().log()) / tau).softmax(dim=1),
+            "log.u. is negative, .* minus in both",
+        ),
         (lambda *given: soft_choice(*given).flip(1), "not those of Eq. 8"),
         (lambda *given: soft_choice(*given).T, r"the shape is \(6, 4\); it should be \(4, 6\)"),
     ],
@@ -385,8 +395,13 @@ def test_mistakes_of_em(wrong, message):
         (lambda i, z: perplexity(i, z) / z, "a share of the codebook"),
         (lambda i, z: math.prod((n / z) ** (-n / z) for n in np.bincount(i) if n), "not of codes"),
         (lambda i, z: 1 / sum(share**2 for share in shares_of(i)), "another good measure"),
+        (lambda i, z: math.log10(perplexity(i, z)), "the entropy to base 10"),
+        (lambda i, z: math.exp(math.log10(perplexity(i, z))), "base 10, but exp to base e"),
+        (lambda i, z: perplexity(i, z) ** (1 / z), "you took the mean over the codes; an entropy"),
+        (lambda i, z: perplexity(i, z) ** (1 / len(set(i.tolist()))), "you took the mean over the codes in use"),
         (lambda i, z: math.nan, "the logarithm of 0"),
-        (lambda i, z: 30.0, "between 1 and 8"),
+        (lambda i, z: 30.0, "that is 30.00; a perplexity lies between 1 and 8"),
+        (lambda i, z: 5.75, "that is 5.75, not it. Are your shares"),
         (lambda i, z: np.bincount(i), r"the shape is \(6,\); it should be \(\), one number"),
     ],
 )
@@ -473,6 +488,10 @@ def test_other_mistakes_of_noising(wrong, message):
         (lambda prediction, *_: prediction, "right at t = 1 alone"),
         (lambda prediction, *_: prediction + 1, "wrong at every t. Check in this order: alpha_t is"),
         (lambda prediction, *_: prediction / 0, "not finite"),
+        (
+            lambda prediction, x_t, t, noise, abar: (1 - abar[t - 1] / abar[t]).sqrt() * x_t,
+            "a root of what is negative",
+        ),
     ],
 )
 def test_other_mistakes_of_a_reverse_step(wrong, message):
@@ -579,6 +598,10 @@ def test_each_mistake_of_the_cross_entropy_has_its_message(mistake):
         (lambda logits, items: -logits.log_softmax(1).gather(1, items[:, None] - 1)[:, 0], "one number for each"),
         (lambda logits, items: nll(logits, items) + 1, "the number is not right"),
         (lambda logits, items: logits, r"the shape is \(4, 6\)"),
+        (lambda logits, items: nll(logits, items) / math.log(10), "base 10"),
+        (lambda logits, items: -logits.log_softmax(1)[:, items - 1].mean(), "every bought item in every row"),
+        (lambda logits, items: -logits.softmax(1).gather(1, items[:, None] - 1).mean().log(), "the mean probability"),
+        (lambda logits, items: nll(logits.softmax(1), items), "two softmaxes"),
     ],
 )
 def test_other_wrong_cross_entropies(wrong, message):
@@ -595,6 +618,13 @@ def test_two_mistakes_of_the_total_are_both_named_and_others_are_not_guessed():
     verdict = check_total(lambda terms, config: total_with(terms, config, ("lambda", "paper")))
     assert verdict.message == f"{TOTAL_MISTAKES['lambda']} And {TOTAL_MISTAKES['paper']}"
     assert_wrong(check_total(lambda terms, config: 1.0), "which terms of which modality")
+
+
+def test_a_term_that_the_id_has_not_is_named_and_another_error_is_hers_to_see():
+    verdict = check_total(lambda terms, config: sum(terms[f"{m}/gate"] for m in ("id", "text", "image")))
+    assert_wrong(verdict, "the ID has no gate, and so no term id/gate")
+    with pytest.raises(KeyError, match="gates"):
+        check_total(lambda terms, config: terms["gates"])
 
 
 def test_the_made_total_is_what_the_model_adds_up():
@@ -669,6 +699,32 @@ def test_evaluation_s_exercises_accept_the_right_answer_and_tell_the_stub_what_t
     assert verdict.state == TO_DO and verdict.message
 
 
+def stops_in_the_loop(scores, patience):
+    kept = 1
+    for epoch in range(2, len(scores) + 1):
+        if scores[epoch - 1] > scores[kept - 1]:
+            kept = epoch
+        elif epoch - kept >= patience:
+            return kept, epoch
+
+
+@pytest.mark.parametrize(
+    ("verdict", "case"),
+    [
+        (check_stopping(stops_in_the_loop), r"for \[0.1, 0.12, 0.14, 0.16\] and patience 1 you return nothing"),
+        (check_step(lambda prediction, x_t, t, *_: x_t if t > 1 else None), "for t = 1 you return nothing"),
+        (check_metrics(lambda rank, k: (1, 1) if rank <= k else None), "for rank 2 and K = 1 you return nothing"),
+        (
+            check_rank(lambda s, t: None if len(s) > 6 else 1),
+            r"for scores 2.000, 2.000.* and item 2 you return nothing",
+        ),
+        (check_sampling(lambda rank, *_: 1.0 if rank > 1 else None), "for rank 1 of 1,200 and 99 random items you"),
+    ],
+)
+def test_an_answer_to_some_cases_alone_is_no_stub(verdict, case):
+    assert_wrong(verdict, case + ".*; does every way through it end in a `return`?")
+
+
 def test_two_metrics_may_come_as_arrays_without_a_dimension():
     verdict = check_metrics(answers_in_turn([tuple(map(np.asarray, pair)) for pair in metrics_with().tolist()]))
     assert verdict.passed, verdict
@@ -735,6 +791,7 @@ def test_each_mistake_of_the_interval_has_its_message(mistake):
     ("verdict", "message"),
     [
         (check_metrics(lambda rank, k: (rank <= k, 1 / math.log2(rank))), "at rank 1 you divide by 0"),
+        (check_metrics(lambda rank, k: (rank <= k, 1 / torch.log2(torch.tensor(rank)))), "at rank 1 you divide by 0"),
         (
             check_metrics(lambda rank, k: (1.0, 0.0)),
             "for rank 1 and K = 1 it should be 1.000, 1.000; you say 1.000, 0.0",
@@ -749,8 +806,15 @@ def test_each_mistake_of_the_interval_has_its_message(mistake):
             check_sampling(lambda rank, items, negatives: 7.0),
             "rank 1 of 1,200 and 99 random items it should be 1.00",
         ),
-        (check_interval(lambda first, second, rng: (0.1, 0.0)), "the lower end comes first"),
-        (check_interval(lambda first, second, rng: (0.5, 0.6)), r"you say \+0.500 to \+0.600; it should be about"),
+        (check_interval(lambda first, second, rng: resampled(first, second, rng)[::-1]), "the lower end comes first"),
+        (
+            check_interval(lambda first, second, rng: resampled(first, second, rng) + 1),
+            r"you say \+1.0.. to \+1.0..; it should be about",
+        ),
+        (
+            check_interval(lambda first, second, rng: resampled(first, second, np.random.default_rng(0))),
+            "whatever chance draws, your ends are the same: .* draw with `rng`",
+        ),
     ],
 )
 def test_other_wrong_evaluations(verdict, message):
@@ -811,6 +875,13 @@ def once(purchases, k):
     return [(user, item) for user, item in purchases if users.count(user) >= k and items.count(item) >= k]
 
 
+def users_then_items(purchases, k):
+    for side in (0, 1):
+        counts = Counter(purchase[side] for purchase in purchases)
+        purchases = [purchase for purchase in purchases if counts[purchase[side]] >= k]
+    return purchases
+
+
 @pytest.mark.parametrize(
     ("verdict", "message"),
     [
@@ -824,8 +895,12 @@ def once(purchases, k):
         (check_five_core(once), "one pass is not enough"),
         (check_five_core(lambda purchases, k: set(core_by_counting(purchases, k))), "in their order"),
         (check_five_core(lambda purchases, k: purchases), "these are all of them"),
+        (check_five_core(lambda purchases, k: []), "nothing is left of yours; do you use the `k`"),
+        (check_five_core(lambda purchases, k: core_by_counting(purchases, 5)), "do you use the `k` that is given"),
+        (check_five_core(lambda purchases, k: once(once(purchases, k), k)), "one pass is not enough"),
+        (check_five_core(users_then_items), "one pass is not enough"),
         (check_five_core(lambda purchases, k: [("X", "1")]), "is no purchase of the list"),
-        (check_five_core(lambda purchases, k: purchases[:3]), "8 of 18 purchases are left; you keep 3"),
+        (check_five_core(lambda purchases, k: purchases[:3]), "17 of 27 purchases are left; you keep 3"),
         (check_five_core(lambda purchases, k: 8), "this is a int"),
         (check_split(lambda items, times: (items[:-2], items[-2], items[-1])), "the order of the file is no order"),
         (check_split(lambda items, times: (list("ABCDE"), "G", "F")), "first in the file comes"),
