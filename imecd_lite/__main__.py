@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"imecd_lite {options.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads the output has enough of it, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         where, reason = error.filename or "A file", error.strerror or error
         remedy = REMEDIES.get(error.errno, "mend that")
@@ -66,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether Python, numpy or torch, on a CPU or a GPU, did not get the memory that it asked for."""
-    on_cpu = "DefaultCPUAllocator" in str(error)  # a plain RuntimeError
+    on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "Storage size calculation overflowed"))
     return on_cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
@@ -163,7 +166,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     reproduce.add_argument("--output", type=path, required=True, help="folder for the result; a grid in it goes on")
     reproduce.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     reproduce.add_argument("--trials", type=int, default=4, help="of settings on the validation items, for each system")
-    reproduce.add_argument("--models", nargs="+", help="rows of table2, such as sasrec or imecd-literal; default: all")
+    reproduce.add_argument(
+        "--models", nargs="+", action="extend", help="rows of table2, such as sasrec or imecd-literal; default: all"
+    )
     for config in (IMECDConfig, TrainConfig):
         add_fields(reproduce, config, skip=("seed", "epochs"), default="what each system has")
     reproduce.add_argument("--epochs", type=int, default=argparse.SUPPRESS, help="at most, default: 60")
@@ -175,8 +180,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         subparser.add_argument("--mask-seen", action="store_true", help="leave out what the user already has")
     evaluate.add_argument("--split", choices=("valid", "test"), default="test")
     diagnose.add_argument("--split", choices=("valid", "test"), default="valid")
-    compare.add_argument("--runs", type=path, nargs="+", required=True, help="run folders of one system, a seed each")
-    compare.add_argument("--against", type=path, nargs="+", required=True, help="run folders of the other")
+    several = {"type": path, "nargs": "+", "action": "extend", "required": True}
+    compare.add_argument("--runs", help="run folders of one system, a seed each", **several)
+    compare.add_argument("--against", help="run folders of the other", **several)
     compare.add_argument("--split", choices=("valid", "test"), default="test")
     compare.add_argument("--metric", default="ndcg@10", help="hit@K or ndcg@K")
     evaluate.add_argument("--ranks", type=path, help="also write each user's rank of the true item to this CSV")
@@ -210,7 +216,7 @@ def add_fields(
             option,
             type=parse,
             default=argparse.SUPPRESS,
-            metavar=kind.__name__,
+            metavar="|".join("none" if one is type(None) else one.__name__ for one in types),
             help=f"default: {default or field.default}",
         )
 
@@ -223,7 +229,7 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8; rename it") from None
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; name a file or folder")
-    return Path(text)
+    return Path(text).expanduser()  # as in --output=~/runs, which a shell leaves as it is
 
 
 def seed(text: str) -> int:
@@ -391,10 +397,10 @@ def run_reproduce(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Measure a trained model; the last line is one JSON object."""
-    from imecd_lite.evaluate import measure, save_ranks, target_ranks
+    from imecd_lite.evaluate import measure, refuse_no_ranks, save_ranks, target_ranks
 
-    if options.ranks and options.ranks.is_dir():
-        raise InputError(f"--ranks {options.ranks} is a folder; name a file to write.")
+    if options.ranks:
+        refuse_no_ranks(options.ranks)
     model, dataset = open_checkpoint(options)
     split = dataset.split(options.split)
     ranks = target_ranks(model, dataset, split, mask_seen=options.mask_seen, seed=options.seed, progress=True)
@@ -421,11 +427,8 @@ def run_recommend(options: argparse.Namespace) -> None:
 def run_diagnose(options: argparse.Namespace) -> None:
     """Measure what each module does; the last line is one JSON object."""
     from imecd_lite.diagnostics import diagnose
-    from imecd_lite.model import IMECD
 
     model, dataset = open_checkpoint(options)
-    if not isinstance(model, IMECD):
-        raise InputError(f"{options.checkpoint} holds a {type(model).__name__}; only an IMECD has modules to diagnose.")
     report = diagnose(model, dataset, dataset.split(options.split))
     for name, value in report.items():
         values = value if isinstance(value, dict) else {"": value}

@@ -59,10 +59,12 @@ def made_up(
     """Data of any size to measure on: random histories of ``length`` items, and random features of every item.
 
     Raises:
-        InputError: a number is too small to train on.
+        InputError: a number is too small to train on, or too large for any machine.
     """
     if num_users < 1 or num_items < 2 or length < 4:
         raise InputError(f"{num_users} users, {num_items} items, {length} each: it takes 1, 2 and 4 at least.")
+    if max(num_users, num_items, length) > 10**8:
+        raise InputError(f"{num_users} users, {num_items} items, {length} each: it takes 100,000,000 at most.")
     generator = np.random.default_rng(0)
     dataset = Dataset(
         path=Path("made-up"),

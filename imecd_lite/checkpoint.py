@@ -99,6 +99,8 @@ def refuse_other(where: Path, then: dict, info: dict) -> None:
 
 def read_description(folder: Path) -> dict:
     """``config.json`` of a checkpoint; ``InputError`` when it is missing, foreign or written by a newer version."""
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; name the folder that it is in.")
     source = folder / "config.json"
     info = read_json(source)
     if info.get("format", FORMAT) != FORMAT:
@@ -159,7 +161,7 @@ def load_checkpoint(folder: Path | str, dataset: Dataset, features: Features | N
 
 
 def save_checkpoint(
-    folder: Path,
+    folder: Path | str,
     name: str,
     model: Recommender,
     train_config: TrainConfig,
@@ -173,5 +175,6 @@ def save_checkpoint(
         name: of the model, a key of ``MODELS``.
         features: those it was made with.
     """
+    folder = Path(folder)
     write_json(folder / "config.json", describe(name, model, train_config, dataset, features))
     save_weights(folder, model.state_dict(), train_config.checkpoint_dtype)

@@ -280,7 +280,9 @@ def load_dataset(path: Path | str, max_length: int = 50) -> Dataset:
         InputError: something is missing or malformed; the message names the file, the line and what to do.
     """
     path = Path(path)
-    if max_length < 1:
+    if path.is_file():
+        raise InputError(f"{path} is a file; name the folder that it is in.")
+    if type(max_length) is not int or max_length < 1:
         raise InputError(f"max_length is {max_length}; it must be a whole number of at least 1.")
     table = read_interactions(path / "interactions.csv")
     items = read_items(path) if (path / "items.csv").exists() else None
@@ -448,6 +450,7 @@ def read_table(path: Path, required: tuple[str, ...] = (), unique: tuple[str, ..
         InputError: the file is missing, empty, not UTF-8 or not a table, or its columns are not those asked for.
     """
     tables, rows, lines, first = [], [], [], 1  # the line on which a row begins
+    csv.field_size_limit(MAX_LINE)
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(table_lines(path, file), strict=True)
@@ -501,7 +504,9 @@ def check_header(path: Path, header: list[str], required: tuple[str, ...], uniqu
         raise InputError(f"{path}, line 1: 'sep=,' is for Excel alone; delete that line.")
     wrong = [name for name in required if header.count(name) != 1] + [n for n in unique if header.count(n) > 1]
     if wrong:
-        raise InputError(f"{path} must have one column {wrong[0]!r}; its first line names {listed(header)}.")
+        raise InputError(
+            f"{path} must have one column {wrong[0]!r}; its first line names {listed(header)}; mend that line."
+        )
 
 
 def listed(header: list[str]) -> str:

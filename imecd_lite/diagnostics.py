@@ -145,7 +145,12 @@ def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence
 
     Left out is what needs a planted truth where there is none, and what compares with 0: the entropy of gates over a
     single expert, a distance over k-means' own where every history can have a code to itself.
+
+    Raises:
+        InputError: the model is no IMECD, or users or items are too few.
     """
+    if not isinstance(model, IMECD):
+        raise InputError(f"The model is a {type(model).__name__}; only an IMECD has modules to diagnose.")
     model.eval()
     codes = model.config.codebook_size if model.codebooks else 1
     if dataset.num_users < codes or dataset.num_items <= NUM_NEIGHBOURS:

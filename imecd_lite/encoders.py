@@ -111,7 +111,7 @@ def read_cache(cache: Path, wanted: dict[str, str]) -> tuple[dict[str, torch.Ten
     """The cached tensors, and why they are not those that are ``wanted``: the end of a sentence, empty if they are."""
     if not cache.exists():
         return {}, f"there is no {cache.name} yet"
-    tensors, metadata = read_tensors(cache)
+    tensors, metadata = read_tensors(cache, "delete it, and it is made anew")
     if set(tensors) != {"text", "image"} or not set(wanted) <= set(metadata):
         raise InputError(f"{cache} holds no features; move it away, or name another place with --features FILE.")
     reasons = {

@@ -147,6 +147,8 @@ def metrics(ranks: np.ndarray, ks: tuple[int, ...] = (5, 10, 20)) -> dict[str, f
 
 def resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
     """(R,) means of ``values`` (U,) over users drawn with replacement; those of (K, U), over the same users, (K, R)."""
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     rng, users = np.random.default_rng(seed), values.shape[-1]
     draws = (rng.integers(users, size=users) for _ in range(num_resamples))
     return np.stack([values[..., draw].mean(axis=-1) for draw in draws], axis=-1)
@@ -154,6 +156,8 @@ def resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.nda
 
 def middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
     """Between which two lies the middle share ``confidence`` of the values."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be above 0 and below 1, got {confidence}")
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
@@ -264,13 +268,26 @@ def sampled_ranks(ranks: np.ndarray, num_items: int, num_negatives: int, seed: i
     return 1 + np.random.default_rng(seed).hypergeometric(ranks - 1, num_items - ranks, num_negatives)
 
 
+RANKS = {"valid": "ranks_valid.csv", "test": "ranks_test.csv"}
+"""Where a run folder has the ranks of a split."""
+RANKS_HEADER = ("user_id", "item_id", "rank")
+
+
+def refuse_no_ranks(path: Path) -> None:
+    """Raise ``InputError`` where ``path`` is there and is not what ``save_ranks`` writes."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file to write ranks to.")
+    if path.exists() and path.read_bytes().splitlines()[:1] != [",".join(RANKS_HEADER).encode()]:
+        raise InputError(f"{path} is there, and holds no ranks; name another file to write them to.")
+
+
 def save_ranks(path: Path, dataset: Dataset, split: Split, ranks: np.ndarray) -> None:
     """Write user_id, item_id of the true item, and its rank as CSV, atomically."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["user_id", "item_id", "rank"])
+            writer.writerow(RANKS_HEADER)
             for user, item, rank in zip(split.users, split.targets, ranks, strict=True):
                 writer.writerow([dataset.user_ids[user], dataset.item_ids[item - 1], rank])
 
@@ -309,7 +326,10 @@ def compare_runs(
         InputError: a run has no ranks, the runs rank different users or items, or ``others`` have 0, which nothing
             compares to.
     """
-    tables = [load_answers(Path(run) / f"ranks_{split}.csv") for run in [*runs, *others]]
+    for run in [*runs, *others]:
+        if not (Path(run) / RANKS[split]).exists() and (Path(run) / "config.json").exists():
+            raise InputError(f"{run} holds a run that has not ended; end it with train --resume.")
+    tables = [load_answers(Path(run) / RANKS[split]) for run in [*runs, *others]]
     users, items = tables[0].index, tables[0]["item_id"]
     for run, table in zip([*runs, *others], tables, strict=True):
         if set(table.index) != set(users):

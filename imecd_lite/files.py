@@ -33,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -68,15 +68,19 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict:
     """Read a JSON object; ``InputError`` names the file (and line) when it is missing or is not one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} is not there; is {path.parent} a folder that training wrote?") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, is not JSON ({error.msg}); write the file anew.") from None
+        raise InputError(
+            f"{path}, line {error.lineno}, is not JSON ({error.msg}); copy it anew, or make its folder again."
+        ) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text; write the file anew.") from None
+        raise InputError(f"{path} is not UTF-8 text; copy it anew, or make its folder again.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}, not a JSON object; write the file anew.")
+        raise InputError(
+            f"{path} holds a {type(value).__name__}, not a JSON object; copy it anew, or make its folder again."
+        )
     return value
 
 

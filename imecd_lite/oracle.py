@@ -36,8 +36,10 @@ class ShopOracle(Recommender):
 
     By Bayes' rule over all that is hidden: her journey, her tastes, the stage she is in and which clicks were strays.
     To rank by these odds is the best that anybody can do with a history, on average over the shops that could have been
-    made, so it says what is left to gain. It reads no text and no picture, as it knows what the items are; what it does
-    not know is how popular an item is with strays (one click in eight): there it counts training clicks.
+    made, so it says what is left to gain; but for strays, one click in eight, which it simplifies. How popular an item
+    is with them it does not know and counts training clicks, and it takes a stray for a click of its moment, on an item
+    that was not clicked yet and now leaves the shelf; the shop adds strays when the rest of the walk is known. It reads
+    no text and no picture, as it knows what the items are.
 
     Args:
         dataset: a shop made by ``shop --seed``, with all of its items.

@@ -61,7 +61,7 @@ def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed
     history = torch.as_tensor(items)[None, -dataset.max_length :]  # (1, L)
     if history.is_floating_point() or history.min() < 1 or history.max() > dataset.num_items:
         raise InputError(f"The history is {quote(items)}; give whole numbers from 1 to {dataset.num_items}.")
-    nobody, days = torch.zeros(1, dtype=torch.int64), torch.arange(1 - history.shape[1], 1)[None]
+    nobody, days = torch.zeros(1, dtype=torch.int64), torch.arange(1 - history.shape[1], 1)[None].double()
     times = max(float(times[-1]) for times in dataset.timestamps) + 86_400.0 * days  # (1, L)
     return model.predict(Batch(history, nobody, nobody, nobody, times).to(device_of(model)), seed)[0]
 

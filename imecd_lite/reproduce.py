@@ -128,7 +128,10 @@ class Reproduction:
         model, _, preset, _ = SYSTEMS[system]
         values = {**MODELS[model].DEFAULTS, **PRESETS[preset], "batch_size": TrainConfig().batch_size}
         values |= {"epochs": EPOCHS, **self.given}
-        return replace_known(IMECDConfig(), values), replace_known(TrainConfig(), values)
+        try:
+            return replace_known(IMECDConfig(), values), replace_known(TrainConfig(), values)
+        except InputError as error:
+            raise InputError(f"{system}: {error}") from None
 
     def settle(self, system: str) -> tuple[IMECDConfig, TrainConfig]:
         """The settings of a system's best trial; runs those trials that have not been run.
@@ -332,6 +335,10 @@ def reproduce(
     cells = grid(systems)
     if not cells:
         raise InputError(f"What {target} varies has no effect on an ids-only dataset; choose another.")
+    for system in dict.fromkeys(cell.system for cell in cells):  # before hours of work on those before it
+        if system not in available(reproduction.features):
+            raise InputError(f"{system} needs texts and pictures, and this dataset has ids alone; leave it out.")
+        reproduction.published(system)
     for number, cell in enumerate(cells, start=1):
         reproduction.run(cell)
         finished = [one for one in grid(tuple(SYSTEMS)) if reproduction.is_done(one)]

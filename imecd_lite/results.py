@@ -38,7 +38,7 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
 
 def load_outcome(path: Path) -> Outcome:
     """Read an outcome; ``InputError`` when the file is missing, truncated or another."""
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, "delete it and reproduce its table or figure again")
     if "ranks" not in tensors or not {"results", "config"} <= set(metadata):
         raise InputError(f"{path} is not what is kept of a run; delete it and reproduce its table or figure again.")
     tables = {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()}
@@ -51,7 +51,8 @@ def load_outcomes(folder: Path, name: str) -> list[Outcome]:
     Raises:
         InputError: the grid in ``folder`` has none.
     """
-    paths = sorted((folder / FOLDER).glob(f"{name}-seed-*.safetensors"), key=lambda path: int(path.stem.split("-")[-1]))
+    seeds = {path.stem.split("-")[-1]: path for path in (folder / FOLDER).glob(f"{name}-seed-*.safetensors")}
+    paths = [seeds[seed] for seed in sorted(filter(str.isdecimal, seeds), key=int)]  # no copies, such as "0 (1)"
     if not paths:
         raise InputError(f"{folder} holds no run of {name!r}; reproduce a table or figure that has it.")
     return [load_outcome(path) for path in paths]

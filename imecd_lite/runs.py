@@ -20,7 +20,7 @@ from imecd_lite.config import IMECDConfig, TrainConfig
 from imecd_lite.dataset import Dataset
 from imecd_lite.encoders import Features
 from imecd_lite.errors import InputError
-from imecd_lite.evaluate import measure, save_ranks, target_ranks
+from imecd_lite.evaluate import RANKS, measure, save_ranks, target_ranks
 from imecd_lite.files import hold, write_json, write_rows
 from imecd_lite.model import Recommender
 from imecd_lite.processes import is_main, wait
@@ -53,7 +53,7 @@ def train_run(
     train_config: TrainConfig,
     dataset: Dataset,
     features: Features | None,
-    output: Path,
+    output: Path | str,
     device: str = "cpu",
     resume: bool = False,
     on_model: Callable[[Recommender], None] | None = None,
@@ -70,23 +70,26 @@ def train_run(
         InputError: ``output`` holds a run, or with ``resume`` one that was begun otherwise or can't be resumed, or
             another command is at work in it.
     """
+    output = Path(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; name a folder for the run.")
-    begun = (output / "model.safetensors").exists() or (output / STATE_FILE).exists()
-    if is_main() and begun and not resume:
-        raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
-    if (output / "metrics.json").exists() and not (output / STATE_FILE).exists():
-        raise InputError(f"{output} holds a finished run without {STATE_FILE}, to go on from; name another --output.")
-    model = new_model(name, model_config, dataset, features, train_config.seed).to(device)
-    if on_model:
-        on_model(model)
-    info = describe(name, model, train_config, dataset, features)
     with hold(output) if is_main() else contextlib.nullcontext():
+        begun = (output / "model.safetensors").exists() or (output / STATE_FILE).exists()
+        if is_main() and begun and not resume:
+            raise InputError(f"{output} already holds a run; add --resume to go on with it, or name another --output.")
+        if (output / "metrics.json").exists() and not (output / STATE_FILE).exists():
+            raise InputError(f"{output} holds a finished run without {STATE_FILE}; name another --output.")
+        model = new_model(name, model_config, dataset, features, train_config.seed).to(device)
+        if on_model:
+            on_model(model)
+        info = describe(name, model, train_config, dataset, features)
         if is_main():
             if begun:
                 refuse_other(output, read_description(output), info)
                 refuse_longer(output, train_config.epochs)
             write_json(output / "config.json", info)
+            for measured in ("metrics.json", *RANKS.values()):  # of weights that are about to change
+                (output / measured).unlink(missing_ok=True)
         history = train(model, dataset, train_config, output, resume, progress=is_main(), on_epoch=on_epoch)
         wait()  # for the first process's files
     return history
@@ -101,20 +104,23 @@ def refuse_longer(output: Path, epochs: int) -> None:
 
 
 def measure_run(
-    output: Path, history: History, dataset: Dataset, features: Features | None, device: str = "cpu"
+    output: Path | str, history: History, dataset: Dataset, features: Features | None, device: str = "cpu"
 ) -> dict:
     """Measure the best epoch of a run that ``train_run`` ended: ranks_{split}.csv, each user's, and metrics.json.
+
+    Reverse diffusion starts from the noise of seed 0, whatever the run's: its seeds are those of training.
 
     Returns:
         What metrics.json says: "valid" and "test" (see ``evaluate.measure``), "best_epoch", "seconds" of training and
         "num_parameters".
     """
+    output = Path(output)
     model, results = load_checkpoint(output, dataset, features).to(device), {}
-    for split in ("valid", "test"):
+    for split, name in RANKS.items():
         examples = dataset.split(split)
         ranks = target_ranks(model, dataset, examples, progress=is_main())
         if is_main():
-            save_ranks(output / f"ranks_{split}.csv", dataset, examples, ranks)
+            save_ranks(output / name, dataset, examples, ranks)
         results[split] = measure(ranks)
     results |= {
         "best_epoch": history.best_epoch,
@@ -157,7 +163,7 @@ def tune(
     dataset: Dataset,
     features: Features | None,
     trials: int,
-    output: Path,
+    output: Path | str,
     device: str = "cpu",
     on_trial: Callable[[dict[str, float]], None] | None = None,
     tuned: Sequence[str] | None = None,
@@ -177,6 +183,7 @@ def tune(
     """
     if trials < 1:
         raise InputError(f"trials is {trials}; it must be a whole number of at least 1.")
+    output = Path(output)
     rows, kept, tuned = [], read_trials(output / "trials.csv"), MODELS[name].TUNED if tuned is None else tuned
     if kept and set(kept[0]) != {*OUTCOME, *tuned}:
         raise InputError(f"{output / 'trials.csv'} is of another model; name another --output.")

@@ -7,6 +7,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -89,8 +90,10 @@ def prepare_csv(
     if unknown := [name for name in columns if name not in OPTIONS]:
         raise InputError(f"columns names {listed(unknown)}, none of ours; ours are {', '.join(OPTIONS)}.")
     refuse_existing(output)  # before the long work on pictures
-    if images and not (items and images.is_dir()):
-        raise InputError(f"--images {images} is to be a folder of pictures of the items in --items FILE; give both.")
+    if images and not items:
+        raise InputError(f"--images {images} has pictures of the items in --items FILE; give that, too.")
+    if images and not images.is_dir():
+        raise InputError(f"--images {images} is not there, or no folder; name the folder of the pictures.")
     sales, goods = read_source(interactions), read_source(items) if items else None
     refuse_swapped(interactions, sales, items, goods, columns)
     sales = pick_columns(interactions, sales, ("user_id", "item_id", "timestamp"), (), columns)
@@ -318,10 +321,12 @@ def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: 
         }
     )
     candidates = sorted(images.iterdir()) if images else []
-    by_id = {path.stem: path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES}
+    by_id = {normalize("NFC", path.stem): path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES}
     rows = kept(goods)[["item_id", "image"]]
     for line, item_id, named in tqdm(rows.itertuples(), "pictures", len(rows), disable=not progress):
-        path = Path(images or base, named) if named else by_id.get(item_id)
+        path = (
+            Path(images or base, named) if named else by_id.get(normalize("NFC", item_id))
+        )  # macOS takes accents apart
         goods.at[line, "reason"] = why_no_picture(images or base, path, named)
         goods.at[line, "picture"] = path
     complete = kept(goods)["item_id"]

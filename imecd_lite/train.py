@@ -44,7 +44,7 @@ def train(
     model: Recommender,
     dataset: Dataset,
     config: TrainConfig,
-    output: Path | None = None,
+    output: Path | str | None = None,
     resume: bool = False,
     progress: bool = False,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
@@ -73,6 +73,7 @@ def train(
         InputError: ``output`` holds a run that does not match, or the loss is not a number.
     """
     torch.set_flush_denormal(True)
+    output = Path(output) if output else None
     learns = any(p.requires_grad for p in model.parameters())
     optimizer = make_optimizer(model, config) if learns else None
     history, best = History(), {}
@@ -155,7 +156,8 @@ def train_epoch(
     sums, count = defaultdict(float), 0  # sums stay on the device until the epoch is over
     choices = defaultdict(list)  # by modality: the code of each example
     with torch.random.fork_rng():
-        torch.manual_seed(seed + process_index())  # dropout draws from the global generator
+        # dropout draws from the global generator; no epoch of another process has the same numbers
+        torch.manual_seed(seed + process_index() * 10_000_019)
         model.on_epoch_start(generator)
         batches = train_batches(dataset, config.batch_size, config.seed, epoch, config.max_prefixes_per_user)
         for batch in tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not progress):

@@ -145,8 +145,8 @@ def test_made_up_data_have_the_size_asked_for_and_train(small):
     assert report["train_sequences_per_s"] > 0 and not any("speedup" in name for name in report)
 
 
-@pytest.mark.parametrize("size", [(0, 5, 5), (5, 1, 5), (5, 5, 3)])
-def test_data_too_small_to_train_on_are_refused(size):
+@pytest.mark.parametrize("size", [(0, 5, 5), (5, 1, 5), (5, 5, 3), (5, 10**20, 5)])
+def test_data_too_small_to_train_on_or_too_large_are_refused(size):
     with pytest.raises(InputError, match=f"{size[0]} users, {size[1]} items, {size[2]} each"):
         made_up(*size)
 

@@ -22,9 +22,12 @@ import imecd_lite.train
 from imecd_lite import tabular
 from imecd_lite.__main__ import build_parser, main, pick_configs
 from imecd_lite.baselines import SASRec
+from imecd_lite.checkpoint import load_checkpoint, save_checkpoint
 from imecd_lite.config import PRESETS, IMECDConfig, TrainConfig
+from imecd_lite.dataset import load_dataset
 from imecd_lite.files import hold, read_json, write_json
 from imecd_lite.model import IMECD
+from imecd_lite.runs import measure_run, train_run, tune
 
 OPTIONS = """
 --hidden-size 16 --num-attention-heads 2 --num-id-layers 1 --num-train-timesteps 4 --codebook-size 4 --selector-size 8
@@ -466,6 +469,68 @@ def test_ranks_are_written_on_request_and_give_the_metrics(tmp_path, data, train
     values = json.loads(lines[-1])
     assert len(rows) == values["num_users"] == len({row["user_id"] for row in rows})
     assert sum(int(row["rank"]) <= 5 for row in rows) / len(rows) == pytest.approx(values["hit@5"])
+    before = (data / "interactions.csv").read_bytes()
+    arguments = ("evaluate", "--data", data, "--checkpoint", trained[0], "--ranks", data / "interactions.csv")
+    assert "interactions.csv is there, and holds no ranks" in refused(*arguments)
+    assert (data / "interactions.csv").read_bytes() == before
+
+
+def test_an_option_for_several_may_be_given_several_times():
+    parser = build_parser()[0]
+    for arguments in (["a", "b"], ["a", "--runs", "b"]):
+        options = parser.parse_args(["compare", "--runs", *arguments, "--against", "c"])
+        assert options.runs == [Path("a"), Path("b")]
+
+
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = build_parser()[0].parse_args(["train", "--data", "d", "--output=~/run"])
+    assert options.output == tmp_path / "run"
+
+
+def test_a_reader_who_has_enough_of_the_output_is_no_fault(data, trained):
+    recommend = [sys.executable, "-m", "imecd_lite", "recommend", "--checkpoint", trained[0], "--data", data]
+    with subprocess.Popen(
+        [*recommend, "--user", "U000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 1
+
+
+def test_a_run_that_goes_on_has_no_ranks_of_its_earlier_weights(tmp_path, data, trained, monkeypatch):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    longer = [*SMALL, "--epochs", "9", "--patience", "9", "--resume"]
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imecd_lite.train, "train_epoch", interrupt)
+    assert command("train", "--data", data, "--output", run, *longer)[0] == 130
+    assert not list(run.glob("ranks_*.csv")) and not (run / "metrics.json").exists()
+    assert "has not ended; end it with train --resume" in refused("compare", "--runs", run, "--against", trained[0])
+    monkeypatch.undo()
+    assert command("train", "--data", data, "--output", run, *longer)[0] == 0
+    assert (run / "ranks_test.csv").exists() and (run / "metrics.json").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_as_one(data, trained):
+    file = data / "interactions.csv"
+    for arguments in (("--data", file, "--checkpoint", trained[0]), ("--data", data, "--checkpoint", file)):
+        assert f"{file} is a file; name the folder that it is in." in refused("evaluate", *arguments)
+
+
+def test_python_may_name_folders_by_strings(tmp_path, data):
+    dataset = load_dataset(str(data))
+    config, training = IMECDConfig(hidden_size=8, num_id_layers=1), TrainConfig(epochs=1)
+    for name in ("run", "other"):
+        history = train_run("sasrec", config, training, dataset, None, str(tmp_path / name))
+    assert measure_run(str(tmp_path / "run"), history, dataset, None)["best_epoch"] == 1
+    model = load_checkpoint(str(tmp_path / "run"), dataset, None)
+    save_checkpoint(str(tmp_path / "saved"), "sasrec", model, training, dataset, None)
+    imecd_lite.train.train(model, dataset, training, str(tmp_path / "trained"))
+    assert tune("sasrec", config, training, dataset, None, 1, str(tmp_path / "tuned"))[0]["trial"] == 1
+    for name in ("run", "saved", "trained", "tuned/trial-001"):
+        assert (tmp_path / name / "model.safetensors").exists()
 
 
 def test_seed_and_mask_seen_reach_the_evaluation(data, trained):
@@ -490,7 +555,9 @@ def test_diagnoses_last_line_is_its_report(data, trained):
 
 def test_only_an_imecd_is_diagnosed(tmp_path, data):
     assert command("train", "--data", data, "--output", tmp_path / "run", "--model", "popularity")[0] == 0
-    assert "holds a Popularity" in refused("diagnose", "--checkpoint", tmp_path / "run", "--data", data)
+    assert "The model is a Popularity; only an IMECD" in refused(
+        "diagnose", "--checkpoint", tmp_path / "run", "--data", data
+    )
 
 
 def test_tunes_last_line_is_the_best_trial_and_it_goes_on_with_more(tmp_path, data):

@@ -519,6 +519,16 @@ def test_a_safetensors_file_that_holds_no_features_is_refused_and_left_alone(sho
     assert sentence.startswith(f"{shop / CACHE_FILE} holds no features") and stamp(shop / CACHE_FILE) == before
 
 
+def test_a_truncated_cache_is_to_be_deleted_and_then_is_made_anew(shop):
+    load(shop)
+    whole = (shop / CACHE_FILE).read_bytes()
+    (shop / CACHE_FILE).write_bytes(whole[:-9])
+    assert refused(shop).endswith("; delete it, and it is made anew.")
+    (shop / CACHE_FILE).unlink()
+    load(shop)
+    assert (shop / CACHE_FILE).read_bytes() == whole
+
+
 def test_a_stale_cache_in_a_read_only_folder_is_refused_though_the_file_itself_is_not(shop, monkeypatch):
     load(shop)
     before = stamp(shop / CACHE_FILE)

@@ -1,6 +1,7 @@
 """Ranks and metrics: against torchmetrics, by hand, and against what a metric must not do."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from imecd_lite.evaluate import (
     ndcg,
     paired_bootstrap,
     popularity_percentiles,
+    refuse_no_ranks,
     relative_gain,
     sampled_ranks,
     save_ranks,
@@ -237,6 +239,19 @@ def test_ranks_are_saved_by_user(dataset, tmp_path):
     assert len(lines) == 41
 
 
+def test_ranks_are_written_over_ranks_alone(dataset, tmp_path):
+    file, split = tmp_path / "ranks.csv", dataset.split("test")
+    refuse_no_ranks(file)  # not there yet
+    save_ranks(file, dataset, split, np.arange(1, 41))
+    refuse_no_ranks(file)
+    with pytest.raises(InputError, match="is a folder; name a file to write ranks to"):
+        refuse_no_ranks(tmp_path)
+    for content in (b"", b"user_id,item_id,timestamp\na,b,1\n", b"\xff\0"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"ranks.csv is there, and holds no ranks; name another file"):
+            refuse_no_ranks(file)
+
+
 def made_run(folder: Path, ranks, users=None) -> Path:
     rows = [f"{user},item,{rank}" for user, rank in zip(users or range(len(ranks)), ranks, strict=True)]
     folder.mkdir(parents=True)
@@ -262,6 +277,9 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
     with pytest.raises(InputError, match="b ranks other users than"):
         compare_runs([run], [other])
     with pytest.raises(InputError, match=r"ranks_valid.csv is not there"):
+        compare_runs([run], [run], split="valid")
+    (run / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="a holds a run that has not ended; end it with train --resume"):
         compare_runs([run], [run], split="valid")
     (other / "ranks_test.csv").write_text("user_id,item_id,place\n1,item,2\n")
     with pytest.raises(InputError, match=r"ranks_test.csv must have one column 'rank'"):
@@ -295,6 +313,11 @@ def test_what_is_no_rank_and_no_batch_is_refused():
             metrics(np.array(ranks))
     with pytest.raises(ValueError, match=r"metric must be hit@K or ndcg@K, got 'hit@²'"):
         user_values([1], "hit@²")
+    for confidence in (0, 1, 95, math.nan):
+        with pytest.raises(ValueError, match=f"confidence must be above 0 and below 1, got {confidence}"):
+            bootstrap_interval(np.array([1, 2]), "hit@1", confidence)
+    with pytest.raises(ValueError, match="num_resamples must be at least 1, got 0"):
+        bootstrap_interval(np.array([1, 2]), "hit@1", num_resamples=0)
     dataset, model = tiny.tiny_dataset(), tiny.tiny_model()
     with pytest.raises(ValueError, match="batch_size must be at least 1, got -1"):
         target_ranks(model, dataset, dataset.split("test"), batch_size=-1)

@@ -61,6 +61,11 @@ def test_json_comes_back_as_it_was_written(tmp_path):
     assert read_json(tmp_path / "new" / "value.json") == value
 
 
+def test_a_mark_that_an_editor_has_put_before_the_json_is_passed_over(tmp_path):
+    (tmp_path / "value.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "value.json") == {"a": 1}
+
+
 def test_json_refuses_what_json_does_not_have(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "value.json", {"a": float("nan")})

@@ -754,7 +754,7 @@ MUTANTS = [
         train.train_epoch,
         runs_repeat,
         [
-            ("dropout from the clock", "torch.manual_seed(seed + process_index())", "torch.seed()"),
+            ("dropout from the clock", "torch.manual_seed(seed + process_index() * 10_000_019)", "torch.seed()"),
             ("noise from the clock", "manual_seed(seed)\n    sums", "manual_seed(torch.seed())\n    sums"),
         ],
     ),

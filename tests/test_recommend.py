@@ -64,6 +64,18 @@ def test_a_trained_model_recommends_what_the_evaluator_ranks():
         assert recommend(model, shortened, f"user {user}", top_k=5, seed=2)["item"].tolist() == top[user].tolist()
 
 
+def test_the_times_of_a_made_history_are_whole_days_to_the_second():
+    class Timed(tiny.Listed):
+        def predict(self, batch, seed=0):
+            self.times = batch.timestamps
+            return super().predict(batch, seed)
+
+    late = [np.arange(len(sequence)) + 1_766_444_653.0 for sequence in DATASET.sequences]
+    model, last = Timed(), max(float(times[-1]) for times in late)
+    score_items(model, dataclasses.replace(DATASET, timestamps=late), [1, 2, 3])
+    assert model.times.tolist() == [[last - 2 * 86_400, last - 86_400, last]]
+
+
 def test_an_unknown_user_is_refused_with_an_example():
     with pytest.raises(InputError, match="no user 'nobody' in made-up; user ids look like 'user 0'"):
         recommend(tiny.Listed(), DATASET, "nobody")

@@ -207,6 +207,12 @@ def test_on_ids_alone_what_changes_nothing_is_left_out(tmp_path):
         reproduce.reproduce("figure4", ids, 1)
     with pytest.raises(InputError, match="trials is 0"):
         reproduce.reproduce("table2", grid(tmp_path, 0), 1, ("popularity",))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"unisrec needs texts and pictures, and this .* ids alone; leave it out"):
+        reproduce.reproduce("table2", ids, 1, ("sasrec", "unisrec"))
+    with pytest.raises(InputError, match="imecd: num_attention_heads is 3; it must be a divisor of hidden_size, 8"):
+        reproduce.reproduce("table2", grid(tmp_path, num_attention_heads=3), 1, ("popularity", "imecd"))
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_other_settings_are_refused_by_name(table2):

@@ -24,6 +24,8 @@ def test_seeds_come_in_their_order_and_a_longer_name_is_another_run(tmp_path):
     for name, seed in (("sasrec", 10), ("sasrec", 2), ("sasrec", 0), ("sasrec-features", 1)):
         outcome = Outcome(np.full(3, seed + 1), None, {}, {})
         save_outcome(tmp_path / "cells" / f"{name}-seed-{seed}.safetensors", outcome)
+    first = tmp_path / "cells/sasrec-seed-0.safetensors"
+    first.with_name("sasrec-seed-0 (1).safetensors").write_bytes(first.read_bytes())  # as a file manager copies
     assert stack_ranks(load_outcomes(tmp_path, "sasrec")).tolist() == [[1] * 3, [3] * 3, [11] * 3]
     assert stack_ranks(load_outcomes(tmp_path, "sasrec-features")).tolist() == [[2] * 3]
     with pytest.raises(InputError, match="holds no run of 'imecd'; reproduce a table or figure that has it"):
@@ -39,5 +41,5 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="is not what is kept of a run; delete it"):
         load_outcome(path)
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match=r"not a whole safetensors file .*; delete it and reproduce its table"):
         load_outcome(path)

@@ -212,6 +212,20 @@ def test_an_id_or_a_text_without_end_leaves_a_folder_that_can_be_read(shop):
     assert load_dataset(shop.output).items["description"].str.len().max() <= MAX_TEXT
 
 
+def test_a_text_in_a_csv_may_be_longer_than_pythons_reader_takes_by_itself(shop):
+    shop.goods[0] = ("I000", "Bear", "long " * 100_000)
+    shop.prepare()
+    assert shop.dropped() == [] and load_dataset(shop.output).items["brand"][0].startswith("long long")
+
+
+def test_a_picture_whose_name_a_mac_has_taken_apart_is_found(shop):
+    shop.sales = [(user, item.replace("I001", "caf\u00e9"), time) for user, item, time in shop.sales]
+    shop.goods[1] = ("caf\u00e9", *shop.goods[1][1:])
+    (shop.images / "I001.png").rename(shop.images / "cafe\u0301.png")
+    shop.prepare()
+    assert shop.dropped() == [] and "caf\u00e9" in load_dataset(shop.output).item_ids
+
+
 def test_what_was_prepared_is_never_overwritten(shop):
     shop.prepare()
     (shop.images / "I000.png").write_text("not looked at")
@@ -474,9 +488,9 @@ def test_files_that_are_not_there_get_a_sentence(shop):
     with pytest.raises(InputError, match="is a folder; give the path of a CSV or Parquet file"):
         prepare_csv(shop.folder, items, shop.images, shop.output, COLUMNS)
     for images in (shop.folder / "no", items):
-        with pytest.raises(InputError, match="is to be a folder of pictures"):
+        with pytest.raises(InputError, match="is not there, or no folder; name the folder of the pictures"):
             prepare_csv(interactions, items, images, shop.output, COLUMNS)
-    with pytest.raises(InputError, match="in --items FILE; give both"):
+    with pytest.raises(InputError, match="pictures of the items in --items FILE; give that, too"):
         prepare_csv(interactions, None, shop.images, shop.output, COLUMNS)
 
 

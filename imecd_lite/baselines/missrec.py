@@ -68,7 +68,8 @@ class MISSRec(SequentialRecommender):
     Trained from scratch, as the paper's pre-training has no data here: comparable with "without pre-training" rows
     only. The contrast of two views, a part of the pre-training, is kept with the weight ``lambda_c``; the official
     fine-tuning has none: ``lambda_c`` 0. Words are not dropped, as there is no second table of texts. What an item
-    lacks (features all zero) is left out of clusters, sums and fusion; one modality alone works too.
+    lacks (features all zero) is left out of clusters, sums and fusion; one modality alone works too. Feed-forward
+    layers are 4 D wide, as in all transformers here; the official props have 256 for a D of 300.
 
     The paper's features are CLIP's, text and pictures in one space. Those of separate encoders may cluster by modality:
     ``mixed_share`` tells.
@@ -84,8 +85,8 @@ class MISSRec(SequentialRecommender):
 
     NEEDS_FEATURES = True
     REMARK = (
-        "from scratch, without pre-training; text and pictures from encoders of their own, not CLIP, so that a cluster "
-        "holds the ones or the others (on the shop, no cluster both)."
+        "from scratch, without pre-training; feed-forward layers 4 d wide, not 256; text and pictures from encoders of "
+        "their own, not CLIP, so that a cluster holds the ones or the others (on the shop, no cluster both)."
     )
     DEFAULTS: ClassVar = {"num_attention_heads": 4, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")

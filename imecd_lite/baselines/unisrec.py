@@ -61,7 +61,8 @@ class UniSRec(SASRec):
     over the whole catalogue stands for the contrast of sequence and item; the contrast of a history with itself, some
     of its items dropped, is kept with the weight ``lambda_c``. The official fine-tuning has none: ``lambda_c`` 0. There
     is no second table of texts with words dropped, which the paper uses for a tenth of the batches: items are dropped
-    always. Pictures are not used.
+    always. Feed-forward layers are 4 D wide, as in all transformers here; the official props have 256 for a D of 300.
+    Pictures are not used.
 
     Args:
         config: as for ``SASRec``, and temperature and lambda_c; ``use_text`` must be on.
@@ -74,7 +75,10 @@ class UniSRec(SASRec):
     """
 
     NEEDS_FEATURES = True
-    REMARK = "from scratch, without pre-training on other domains and without dropped words."
+    REMARK = (
+        "from scratch, without pre-training on other domains and without dropped words; feed-forward layers 4 d wide, "
+        "not 256."
+    )
     DEFAULTS: ClassVar = {"num_attention_heads": 2, "dropout": 0.5, "temperature": 0.07, "lambda_c": 1e-3}
     TUNED = ("learning_rate", "dropout", "lambda_c")
 
