@@ -173,7 +173,10 @@ PRESETS = {
 """Named settings: fields of either config that differ from their defaults.
 
 ``literal`` is the paper to the letter, but for two things: Eq. 14 is the mean over D, not the sum, and an epoch draws
-up to ten prefixes of each user (``max_prefixes_per_user``).
+up to ten prefixes of each user (``max_prefixes_per_user``). How weights begin, the paper leaves open: here as in the
+default, the experts' biases far apart and the gates flat. With ``torch.nn.Linear``'s own beginning it is much the same:
+text and image codes collapse (perplexity 1.0 and 1.0), overlap 0.995, N@10 0.219 for 0.216 (seed 0; test 0.230 for
+0.221).
 """
 
 

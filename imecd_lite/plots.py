@@ -29,8 +29,8 @@ ELSE = "all the rest"
 MARKS = {
     ELSE: {"color": "#d0d0d0", "symbol": "circle", "size": 4},
     "honest": {"color": "#222222", "symbol": "circle", "size": 7},
-    "text misleads": {"color": COLOURS["text"], "symbol": "triangle-up", "size": 10},
-    "picture misleads": {"color": COLOURS["image"], "symbol": "square", "size": 8},
+    "text misleads": {"color": COLOURS["text"], "symbol": "triangle-up-open", "size": 10, "line_width": 2},
+    "picture misleads": {"color": COLOURS["image"], "symbol": "square-open", "size": 8, "line_width": 2},
 }
 """How groups of items look on a map: by colour and by shape."""
 
@@ -397,7 +397,8 @@ def code_bars(
     said = ", ".join(f"code {code + 1} {shares[code]:.0%}" for code in best)
     return HTML(
         f'<div role="img" aria-label="{html.escape(title, quote=True)}: {said}" style="width:{width}px;max-width:100%">'
-        f'<div style="font-weight:600;color:{COLOURS[modality]}">{html.escape(title)}</div>'
+        f'<div style="font-weight:600;border-left:5px solid {COLOURS[modality]};padding-left:6px;margin-bottom:4px">'
+        f"{html.escape(title)}</div>"
         f'<div style="display:flex;gap:2px">{columns}</div></div>'
     )
 
@@ -542,15 +543,18 @@ def draw_walk(
         f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="0 0 {width} {height}" '
         f'style="width:{width}px;max-width:100%;font-size:13px" fill="none">'
         f'<path d="{dots}" stroke="#8888" stroke-width="4" stroke-linecap="round"/>'
-        f'<path d="{line}" stroke="{colour}" stroke-width="1.5" opacity=".6"/>'
+        f'<path d="{line}" stroke="{colour}" stroke-width="2.5"/>'
         f'<circle cx="{tx:.1f}" cy="{ty:.1f}" r="11" stroke="currentColor" stroke-width="2.5"/>'
         f'<path d="M{px:.1f} {py - 8:.1f}l8 8l-8 8l-8 -8z" stroke="{colour}" stroke-width="2.5"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour}"/></svg>'
     )
 
 
-def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: int, modality: str) -> HTML:
-    """The true item's rank by x_t (S + 1,), filled up to ``step``, and by x-hat_0 (S,), open, on a log scale."""
+def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: int) -> HTML:
+    """The true item's rank by x_t (S + 1,), filled up to ``step``, and by x-hat_0 (S,), open, on a log scale.
+
+    In no modality's colour: a rank is of all of them, Eq. 19.
+    """
     width, height, left, bottom = 340, 330, 54, 44
     steps = max(len(predicted), 1)
 
@@ -568,10 +572,10 @@ def draw_ranks(ranks: np.ndarray, predicted: np.ndarray, step: int, num_items: i
     parts.append(f'<path d="M{x:.1f} 14V{height - bottom}" stroke="currentColor" stroke-dasharray="3 3"/>')
     for k, rank in enumerate(predicted):
         x, y = put(k, rank)
-        parts.append(f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" stroke="{COLOURS[modality]}" fill="none"/>')
+        parts.append(f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" stroke="currentColor" fill="none"/>')
     for k, rank in enumerate(ranks[: step + 1]):
         x, y = put(k, rank)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[modality]}"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="currentColor"/>')
     said = f"Rank of the true item after {step} of {len(predicted)} steps: {ranks[step]:,} by x_t, " + (
         f"{predicted[min(step, len(predicted) - 1)]:,} by the prediction."
     )
@@ -730,7 +734,8 @@ def plot_training(
         figure.add_hline(math.log(num_items), row=1, col=1, annotation_text="guessing", **grey)
     if baseline is not None:
         figure.add_hline(baseline, row=3, col=3, annotation_text="popularity", **grey)
-    figure.update_xaxes(rangemode="tozero").update_yaxes(type="log", dtick=1, row=3, col=1)
+    figure.update_xaxes(rangemode="tozero", matches="x").update_yaxes(type="log", dtick="D2", row=3, col=1)
+    figure.update_yaxes(rangemode="tozero", row=2, col=2)  # "naming the group", at first a loss of 0
     figure.update_xaxes(title="training step", title_standoff=4, row=3).update_yaxes(rangemode="tozero", row=3, col=3)
     figure = finish(figure, tell_training(smoothed(steps), epochs))
     for title in figure.layout.annotations[: len(titles)]:
@@ -941,12 +946,11 @@ def plot_sampling(curves: dict[str, Sequence[float]], counts: Sequence[int], tit
     return figure.update_layout(margin={"l": 70, "b": 60}, legend_y=-0.25)
 
 
-def system_bars(values: dict[str, float], best: float, marked: Sequence[str]) -> HTML:
-    """A bar for each system, one below the other, the length against ``best``; those ``marked`` stand out.
+def system_bars(values: dict[str, float], marked: Sequence[str]) -> HTML:
+    """A bar for each system, one below the other, 1 as wide as there is room; those ``marked`` stand out.
 
     Args:
-        values: by system.
-        best: the value of a bar as wide as there is room.
+        values: by system, from 0 to 1.
         marked: the systems that are compared; the others are pale.
     """
     lines = "".join(
@@ -954,8 +958,8 @@ def system_bars(values: dict[str, float], best: float, marked: Sequence[str]) ->
         f'{"font-weight:600" if name in marked else "opacity:.7"}">'
         f'<span style="width:210px;text-align:right">{html.escape(name)}</span>'
         '<span style="flex:1;height:12px;background:#88888822">'
-        f'<span style="display:block;height:12px;width:{value / best if best else 0:.1%};'
-        f"background:{'#222222' if name == marked[0] else '#cc79a7' if name in marked else '#999999'};"
+        f'<span style="display:block;height:12px;width:{value:.1%};'
+        f"background:{'currentColor' if name == marked[0] else '#cc79a7' if name in marked else '#999999'};"
         'outline:1px solid #88888866"></span></span>'
         f'<span style="width:48px;font-variant-numeric:tabular-nums">{value:.3f}</span></div>'
         for name, value in values.items()

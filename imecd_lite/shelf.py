@@ -24,7 +24,7 @@ CARD = (
     "padding:2px;min-width:0;border-radius:8px;text-align:center;overflow-wrap:anywhere;"
     "font-size:11px;line-height:1.25;border:2px solid {border};"
 )
-CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:3;overflow:hidden;"
+CLAMP = "display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:4;overflow:hidden;"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,12 @@ class Shelf:
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        heading = f'<div style="font-weight:600;margin:2px 0">{html.escape(self.heading)}</div>' * bool(self.heading)
-        cards = "".join(map(card_html, self.cards))
+        heading = (
+            f'<div style="font-weight:600;line-height:1.35;margin:2px 0">{html.escape(self.heading)}</div>'
+            * bool(self.heading)
+        )
+        noted = any(card.note for card in self.cards)
+        cards = "".join(card_html(card, noted) for card in self.cards)
         count = min(max(len(self.cards), 1), CARDS_IN_A_ROW)
         width = f"clamp({SMALLEST_CARD}px,(100% - {GAP * count}px)/{count},{CARD_WIDTH}px)"
         row = f'<div style="display:grid;grid-template-columns:repeat(auto-fill,{width});gap:{GAP}px">{cards}</div>'
@@ -97,8 +101,8 @@ def make_shelf(
     )
 
 
-def card_html(card: Card) -> str:
-    """One card."""
+def card_html(card: Card, noted: bool = False) -> str:
+    """One card; where others of its shelf are ``noted``, with room for a note."""
     name = html.escape(card.title or card.item_id, quote=True)
     picture = ""
     if card.picture:
@@ -107,7 +111,7 @@ def card_html(card: Card) -> str:
             f'style="width:100%;max-width:{THUMBNAIL_SIZE}px;aspect-ratio:1;object-fit:contain;border-radius:4px;'
             'margin:0 auto;display:block">'
         )
-    note = f'<div style="opacity:.75">{html.escape(card.note)}</div>' if card.note else ""
+    note = f'<div style="opacity:.75">{html.escape(card.note) or "&nbsp;"}</div>' if card.note or noted else ""
     style = CARD.format(border="#d55e00" if card.marked else "transparent")
     return f'<div title="{name}" style="{style}">{note}{picture}<div style="{CLAMP}">{name}</div></div>'
 

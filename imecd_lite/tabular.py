@@ -321,12 +321,12 @@ def judge_goods(goods: pd.DataFrame, base: Path, images: Path | None, progress: 
         }
     )
     candidates = sorted(images.iterdir()) if images else []
+    # by item id; macOS takes the accents apart in names of files
     by_id = {normalize("NFC", path.stem): path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES}
     rows = kept(goods)[["item_id", "image"]]
     for line, item_id, named in tqdm(rows.itertuples(), "pictures", len(rows), disable=not progress):
-        path = (
-            Path(images or base, named) if named else by_id.get(normalize("NFC", item_id))
-        )  # macOS takes accents apart
+        own = by_id.get(normalize("NFC", item_id))
+        path = Path(images or base, named) if named else own
         goods.at[line, "reason"] = why_no_picture(images or base, path, named)
         goods.at[line, "picture"] = path
     complete = kept(goods)["item_id"]

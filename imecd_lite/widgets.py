@@ -63,6 +63,11 @@ class Panel(ipywidgets.VBox):
         return f"[widget: {', '.join(names)}; run the notebook to move it]"
 
 
+def told(sentence: str) -> str:
+    """HTML: a sentence to stand out, on lines that are closer than a widget's."""
+    return f'<p style="line-height:1.35;margin:6px 0"><b>{html.escape(sentence)}</b></p>'
+
+
 def descendants(box: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
     """All that is in a box, and in the boxes in it, in the order of reading."""
     for child in getattr(box, "children", ()):
@@ -152,7 +157,7 @@ def shopper_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     @one_at_a_time
     def show(_=None) -> None:
         view = view_shopper(model, dataset, shopper.value - 1, bought.value, top_k)
-        parts = (view.history, view.shown, f"<p><b>{html.escape(view.news)}</b></p>", view.next_item)
+        parts = (view.history, view.shown, told(view.news), view.next_item)
         page.value = "".join(part if isinstance(part, str) else part._repr_html_() for part in parts)
 
     @one_at_a_time
@@ -180,7 +185,7 @@ class HistoryView(NamedTuple):
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        return f"{self.history._repr_html_()}<p><b>{html.escape(self.news)}</b></p>{self.shown._repr_html_()}"
+        return f"{self.history._repr_html_()}{told(self.news)}{self.shown._repr_html_()}"
 
 
 def view_history(
@@ -268,15 +273,14 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
         show_product()
 
     @one_at_a_time
-    def put(history: Sequence[int]) -> None:
-        items[:] = history
+    def put(history: Sequence[int], name: str = "") -> None:
+        items[:], who.value = history, html.escape(name)
         show()
 
     @one_at_a_time
     def start(_=None) -> None:
         best.clear()
-        who.value = html.escape(dataset.user_ids[customer.value - 1])
-        put(dataset.sequences[customer.value - 1].tolist())
+        put(dataset.sequences[customer.value - 1].tolist(), dataset.user_ids[customer.value - 1])
 
     customer.observe(start, "value")
     find.observe(search, "value")
@@ -286,7 +290,7 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     clear.on_click(lambda _: put([]))
     search()
     start()
-    choice = ipywidgets.VBox([ipywidgets.HBox([find, found]), product, ipywidgets.HBox([add, undo, clear])])
+    choice = ipywidgets.VBox([find, found, product, ipywidgets.HBox([add, undo, clear])])
     return Panel([ipywidgets.HBox([customer, who]), ipywidgets.HBox([choice, card]), page])
 
 
@@ -369,7 +373,7 @@ def neighbour_explorer(
             f'<div style="border-top:4px solid {COLOURS[name]}">{shelf._repr_html_()}</div>'
             for name, shelf in view.shelves.items()
         )
-        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));gap:16px"
+        grid = "display:grid;grid-template-columns:minmax(0,1fr);gap:8px"
         page.value = (
             f'<div style="display:flex;gap:16px;align-items:center"><div style="flex:0 0 {CARD_WIDTH}px">'
             f"{view.item._repr_html_()}</div>"
@@ -584,9 +588,7 @@ class GumbelView(NamedTuple):
             code_bars(self.drawn, "All draws, with softmax(o) as lines", self.modality, marks=self.likely),
         )
         row = "".join(bar.data for bar in bars)
-        return (
-            f'<div style="display:flex;flex-wrap:wrap;gap:14px 28px">{row}</div><p><b>{html.escape(self.news)}</b></p>'
-        )
+        return f'<div style="display:flex;flex-wrap:wrap;gap:14px 28px">{row}</div>{told(self.news)}'
 
 
 def view_gumbel(
@@ -712,7 +714,7 @@ class InjectionView(NamedTuple):
 
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
-        return f"{self.before._repr_html_()}{self.shown._repr_html_()}<p><b>{html.escape(self.news)}</b></p>"
+        return f"{told(self.news)}{self.before._repr_html_()}{self.shown._repr_html_()}"
 
 
 def view_injection(
@@ -801,7 +803,7 @@ def code_explorer(
     @one_at_a_time
     def show_shopper(_=None) -> None:
         if not state["members"]:
-            changed.value = "<p><b>Nobody chose this code: it is dead.</b></p>"
+            changed.value = told("Nobody chose this code: it is dead.")
             return
         user = state["members"][shopper.value - 1]
         if state.get("user") != user:  # her scores with the model's own lambda_q serve all moves of the slider
@@ -845,7 +847,7 @@ class DiffusionView(NamedTuple):
             f'<div style="flex:{SIDE_BY_SIDE}">{shelf._repr_html_()}</div>' for shelf in (self.near, self.predicted)
         )
         return (
-            f'<p><b>{html.escape(self.news)}</b></p><div style="{row}">{self.map.data}{self.track.data}</div>'
+            f'{told(self.news)}<div style="{row}">{self.map.data}{self.track.data}</div>'
             f'<div style="{row}">{shelves}</div>'
         )
 
@@ -894,7 +896,7 @@ def view_diffusion(
     return DiffusionView(
         news,
         draw_walk(flat.place(items), path, flat.place(x_hat[None])[0], target, modality, alt),
-        draw_ranks(walked.ranks, walked.predicted_ranks, step, dataset.num_items, modality),
+        draw_ranks(walked.ranks, walked.predicted_ranks, step, dataset.num_items),
         near,
         predicted,
     )
@@ -930,7 +932,7 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
     def show(_=None) -> None:
         chosen, name = walk_of(shopper.value - 1, steps.value, seed.value), modality.value
         view = view_diffusion(dataset, tables, maps[name], chosen, step.value, name, top_k)
-        news.value = f"<p><b>{html.escape(view.news)}</b></p>"
+        news.value = told(view.news)
         picture.value = f'<div style="display:flex;flex-wrap:wrap">{view.map.data}{view.track.data}</div>'
         near.value, predicted.value = view.near._repr_html_(), view.predicted._repr_html_()
 
@@ -1092,11 +1094,13 @@ def ablation_explorer(
         if name in runs:  # a second click, made while the first was being served
             return
         chosen.disabled = button.disabled = True
-        news.value = html.escape(f"{name}: training …")
 
         def on_epoch(row: dict[str, float]) -> None:
             scores.append(row["valid_ndcg@10"])
             draw(scores)
+            news.value = html.escape(f"{name}: training, epoch {len(scores) + 1} …")
+
+        news.value = html.escape(f"{name}: training, epoch 1 …")
 
         try:
             runs[name] = train_variant(name, on_epoch)
@@ -1160,7 +1164,7 @@ class CaseView(NamedTuple):
     def _repr_html_(self) -> str:
         """HTML with its pictures inside; all that comes from data is escaped."""
         shelves = "".join(shelf._repr_html_() for shelf in (self.bought, *self.lists.values()))
-        return f"<p><b>{html.escape(self.news)}</b></p>{shelves}"
+        return f"{told(self.news)}{shelves}"
 
 
 def view_case(
@@ -1205,9 +1209,9 @@ def evaluation_explorer(
     metric = ipywidgets.Dropdown(options=[("N@K", "ndcg"), ("H@K", "hit")], description="metric", style=LABELLED)
     k = ipywidgets.IntSlider(10, 1, 50, description="K", **look)
     names = list(systems)
-    left = ipywidgets.Dropdown(options=names, value=first, description="first", style=LABELLED)
-    right = ipywidgets.Dropdown(options=names, value=second, description="second", style=LABELLED)
-    group = ipywidgets.Dropdown(options=list(slices), description="shoppers", style=LABELLED)
+    left = ipywidgets.Dropdown(options=names, value=first, description="first", **look)
+    right = ipywidgets.Dropdown(options=names, value=second, description="second", **look)
+    group = ipywidgets.Dropdown(options=list(slices), description="shoppers", **look)
     case = ipywidgets.IntSlider(1, 1, 1, description="case", **look)
     table, page = ipywidgets.HTML(), ipywidgets.HTML()
     state: dict[str, ComparisonView] = {}
@@ -1218,8 +1222,8 @@ def evaluation_explorer(
         view = view_comparison(systems, slices[group.value], f"{metric.value}@{k.value}", *chosen)
         state["view"] = view
         set_quietly(case, show_case, max=len(view.users), value=1)
-        bars = system_bars(view.means, max(view.means.values()), chosen)
-        table.value = f"{bars.data}<p><b>{html.escape(view.news)}</b></p>"
+        bars = system_bars(view.means, chosen)
+        table.value = f"{bars.data}{told(view.news)}"
         show_case()
 
     @one_at_a_time
@@ -1227,7 +1231,7 @@ def evaluation_explorer(
         view, chosen = state["view"], (left.value, right.value)
         user = int(view.users[case.value - 1])
         difference = f"Case {case.value:,} of {len(view.users):,}: difference {view.differences[user]:+.3f}."
-        page.value = f"<p>{difference}</p>{view_case(systems, dataset, user, *chosen, top_k)._repr_html_()}"
+        page.value = f"{told(difference)}{view_case(systems, dataset, user, *chosen, top_k)._repr_html_()}"
 
     for control in (metric, k, left, right, group):
         control.observe(show, "value")

@@ -216,11 +216,11 @@ def test_a_drawn_walk_keeps_the_shape_of_the_map():
 
 
 def test_drawn_ranks_show_what_has_been_walked_and_say_where_it_stands():
-    svg = draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 1, 1200, "id").data
+    svg = draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 1, 1200).data
     assert svg.count("<circle") == 2 and svg.count("l5 5l-5 5") == 2
     assert "after 1 of 2 steps: 30 by x_t, 3 by the prediction." in svg
-    assert "3 by the prediction" in draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 2, 1200, "id").data
-    assert draw_ranks(np.array([1, 1]), np.array([1]), 0, 1, "id").data
+    assert "3 by the prediction" in draw_ranks(np.array([900, 30, 2]), np.array([5, 3]), 2, 1200).data
+    assert draw_ranks(np.array([1, 1]), np.array([1]), 0, 1).data
 
 
 PARTS = pd.DataFrame({"cross_entropy": [7.5, 8.0], "gate": [np.nan, 0.25]}, index=["id", "text"])
@@ -327,10 +327,9 @@ def test_sampling_curves_are_told_apart_by_colour_and_shape():
 
 
 def test_bars_of_systems_escape_names_and_are_as_long_as_their_values():
-    said = system_bars({"<i>": 0.5, "b": 0.25, "c": 0.0}, 0.5, ("<i>", "b")).data
+    said = system_bars({"<i>": 0.5, "b": 0.25, "c": 0.0}, ("<i>", "b")).data
     assert "<i>" not in said and 'aria-label="&lt;i&gt; 0.500, b 0.250, c 0.000"' in said
-    assert [part.split("%")[0] for part in said.split("width:")[1:] if "%" in part[:7]] == ["100.0", "50.0", "0.0"]
-    assert "width:0.0%" in system_bars({"a": 0.0}, 0.0, ("a", "a")).data
+    assert [part.split("%")[0] for part in said.split("width:")[1:] if "%" in part[:7]] == ["50.0", "25.0", "0.0"]
 
 
 def test_lengths_are_counted_for_customers_and_for_products():

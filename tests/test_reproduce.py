@@ -210,8 +210,10 @@ def test_on_ids_alone_what_changes_nothing_is_left_out(tmp_path):
     before = set(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=r"unisrec needs texts and pictures, and this .* ids alone; leave it out"):
         reproduce.reproduce("table2", ids, 1, ("sasrec", "unisrec"))
-    with pytest.raises(InputError, match="imecd: num_attention_heads is 3; it must be a divisor of hidden_size, 8"):
-        reproduce.reproduce("table2", grid(tmp_path, num_attention_heads=3), 1, ("popularity", "imecd"))
+    with pytest.raises(
+        InputError, match="popularity: num_attention_heads is 3; it must be a divisor of hidden_size, 8"
+    ):
+        reproduce.reproduce("table2", grid(tmp_path / "new", num_attention_heads=3), 1, ("popularity", "imecd"))
     assert set(tmp_path.rglob("*")) == before
 
 

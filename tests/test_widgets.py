@@ -825,14 +825,14 @@ def test_items_are_found_by_all_words_of_title_brand_and_category():
 def test_every_control_of_the_history_explorer_draws():
     panel = history_explorer(Nearby(), DATASET, "user 3")
     (customer, who), (top, page) = panel.children[0].children, panel.children[1:]
-    find, found = top.children[0].children[0].children
-    product, buttons = top.children[0].children[1:]
+    find, found, product, buttons = top.children[0].children
     add, undo, clear = buttons.children
     card = top.children[1]
     assert (
         customer.value == 4 and who.value == "user 3" and f"After {len(DATASET.sequences[3])} purchases." in page.value
     )
     clear.click()
+    assert who.value == "", "it is nobody's history any more"
     assert "Nothing is bought yet" in page.value and undo.disabled and clear.disabled
     find.value = "item 13"
     assert found.value == "1 of 13 products" and product.value == 13 and "item 13" in card.value
@@ -856,10 +856,8 @@ def test_every_control_of_the_history_explorer_draws():
 def test_a_large_catalogue_is_listed_in_part(monkeypatch):
     monkeypatch.setattr(widgets, "MOST_FOUND", 5)
     _, top, _ = history_explorer(Nearby(), DATASET).children
-    assert top.children[0].children[0].children[1].value == (
-        "13 of 13 products, of which the first 5 are listed; add a word"
-    )
-    assert len(top.children[0].children[1].options) == 5
+    assert top.children[0].children[1].value == ("13 of 13 products, of which the first 5 are listed; add a word")
+    assert len(top.children[0].children[2].options) == 5
 
 
 @pytest.mark.alone

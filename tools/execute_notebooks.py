@@ -37,7 +37,7 @@ def add_picture(output: nbformat.NotebookNode) -> None:
     """Give the output of a plotly figure a PNG and its alternative text, and take plotly's own script out of it."""
     figure = plotly.io.from_json(json.dumps(output.data[PLOTLY]), skip_invalid=True)  # it holds renderer settings too
     output.data.pop("text/html", None)
-    output.data["image/png"] = base64.b64encode(figure.to_image("png", width=1000)).decode()
+    output.data["image/png"] = base64.b64encode(figure.to_image("png", width=800)).decode()
     output.metadata["image/png"] = {"alt": figure.layout.meta["alt"]}
 
 
