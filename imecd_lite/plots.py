@@ -397,7 +397,8 @@ def code_bars(
     said = ", ".join(f"code {code + 1} {shares[code]:.0%}" for code in best)
     return HTML(
         f'<div role="img" aria-label="{html.escape(title, quote=True)}: {said}" style="width:{width}px;max-width:100%">'
-        f'<div style="font-weight:600;border-left:5px solid {COLOURS[modality]};padding-left:6px;margin-bottom:4px">'
+        f'<div style="font-weight:600;border-left:5px solid {COLOURS[modality]};padding-left:6px;margin-bottom:4px;'
+        'line-height:1.35">'
         f"{html.escape(title)}</div>"
         f'<div style="display:flex;gap:2px">{columns}</div></div>'
     )

@@ -290,7 +290,9 @@ def history_explorer(model: Recommender, dataset: Dataset, user_id: str | None =
     clear.on_click(lambda _: put([]))
     search()
     start()
-    choice = ipywidgets.VBox([find, found, product, ipywidgets.HBox([add, undo, clear])])
+    choice = ipywidgets.VBox(
+        [find, found, product, ipywidgets.HBox([add, undo, clear])], layout=ipywidgets.Layout(flex="0 0 490px")
+    )
     return Panel([ipywidgets.HBox([customer, who]), ipywidgets.HBox([choice, card]), page])
 
 
@@ -377,7 +379,7 @@ def neighbour_explorer(
         page.value = (
             f'<div style="display:flex;gap:16px;align-items:center"><div style="flex:0 0 {CARD_WIDTH}px">'
             f"{view.item._repr_html_()}</div>"
-            f'<b>{html.escape(view.verdict)}</b></div><div style="{grid}">{columns}</div>'
+            f'{told(view.verdict)}</div><div style="{grid}">{columns}</div>'
         )
 
     @one_at_a_time
@@ -528,7 +530,9 @@ def gate_explorer(
     )
     muted = ipywidgets.Dropdown(options=[("nobody", ()), *experts], description="mute", style=LABELLED)
     shopper = ipywidgets.IntSlider(first, 1, dataset.num_users, description="shopper", **look)
-    head, body = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px")), ipywidgets.HTML()
+    tight = {"margin": "0 2px"}  # all of it fits a laptop's screen
+    head = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1", min_width="240px", **tight))
+    body = ipywidgets.HTML(layout=ipywidgets.Layout(**tight))
 
     before = what_if(model) if model.experts else None
     steps = few_steps(model)
