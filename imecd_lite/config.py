@@ -174,9 +174,9 @@ PRESETS = {
 
 ``literal`` is the paper to the letter, but for two things: Eq. 14 is the mean over D, not the sum, and an epoch draws
 up to ten prefixes of each user (``max_prefixes_per_user``). How weights begin, the paper leaves open: here as in the
-default, the experts' biases far apart and the gates flat. Begun as ``torch.nn.Linear`` does, it is much the same (seed 0):
-text and image codes collapse (perplexity 1.0 and 1.0), overlap 0.995, N@10 0.219 for 0.216 after ten epochs; on the test
-items 0.230 for 0.221, and to the end 0.229 for 0.231.
+default, the experts' biases far apart and the gates flat. Begun as ``torch.nn.Linear`` does, it is much the same (seed
+0): text and image codes collapse (perplexity 1.0 and 1.0), overlap 0.995, N@10 0.219 for 0.216 after ten epochs; on the
+test items 0.230 for 0.221, and to the end 0.229 for 0.231.
 """
 
 
