@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ IMAGE_ENCODER = BUNDLED_DATA / "encoders" / "image"
 CACHE_FILE = "features.safetensors"
 MAX_TOKENS = 128
 """Longer texts are cut."""
+KEEP_SECONDS = 60
+"""So often the rows that are encoded are written, so that an interrupted call loses no more."""
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pictures of these formats are opened; others, such as PostScript, would start foreign programs."""
 MAX_PIXELS = 50_000_000
@@ -73,7 +76,7 @@ def load_features(
         text_encoder: hub name or folder; the bundled one when None.
         image_encoder: likewise.
         file: the cache, ``features.safetensors`` in the dataset folder when None. A cache made from other texts,
-            pictures or encoders is rebuilt.
+            pictures or encoders is rebuilt. What an interrupted call has encoded lies beside it until then.
         device: where to encode.
         progress: show bars.
 
@@ -98,11 +101,14 @@ def load_features(
             raise InputError(f"{cache} can't be written, and {stale}; name another place with --features FILE.")
         if progress:
             print(f"Encoding {dataset.num_items:,} items: {stale}.")
+        texts, pictures = (cache.with_name(f"{cache.stem}-{what}.partial") for what in ("texts", "pictures"))
         tensors = {
-            "text": encode_texts(dataset.item_texts(), text_encoder, device, progress=progress),
-            "image": encode_images(dataset.image_paths(), image_encoder, device, progress=progress),
+            "text": encode_texts(dataset.item_texts(), text_encoder, device, progress=progress, keep=texts),
+            "image": encode_images(dataset.image_paths(), image_encoder, device, progress=progress, keep=pictures),
         }
         write_tensors(cache, tensors, wanted)
+        texts.unlink(missing_ok=True)
+        pictures.unlink(missing_ok=True)
     fingerprint = hashlib.sha256("\n".join(wanted.values()).encode()).hexdigest()[:16]
     return Features(tensors["text"].float(), tensors["image"].float(), fingerprint)
 
@@ -137,16 +143,31 @@ def hash_inputs(dataset: Dataset) -> str:
     """A hash of item ids, texts and the pictures' bytes, in index order."""
     digest = hashlib.sha256()
     for item_id, text, path in zip(dataset.item_ids, dataset.item_texts(), dataset.image_paths(), strict=True):
-        with path.open("rb") as file:
-            picture = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{len(item_id)}:{item_id}{len(text)}:{text}{picture}".encode())
+        digest.update(f"{len(item_id)}:{item_id}{len(text)}:{text}{hash_input(path)}".encode())
     return digest.hexdigest()
 
 
+def hash_input(value: str | Path) -> str:
+    """sha256 of a text, or of a picture's bytes."""
+    if isinstance(value, str):
+        return hashlib.sha256(value.encode()).hexdigest()
+    with value.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def encode_texts(
-    texts: Sequence[str], encoder: str | Path, device: str = "cpu", batch_size: int = 64, progress: bool = False
+    texts: Sequence[str],
+    encoder: str | Path,
+    device: str = "cpu",
+    batch_size: int = 64,
+    progress: bool = False,
+    keep: Path | None = None,
 ) -> torch.Tensor:
-    """Mean of the last hidden states over the tokens of each text, (n, D) float32 on the CPU."""
+    """Mean of the last hidden states over the tokens of each text, (n, D) float32 on the CPU.
+
+    Args:
+        keep: a file for the rows, written once a minute; those of an earlier call with this encoder are taken from it.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, encoder)
@@ -157,7 +178,7 @@ def encode_texts(
         return mean_pool(model(**tokens).last_hidden_state, tokens["attention_mask"])  # (B, D)
 
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding
-    encoded = in_batches(encode, [texts[row] for row in order], encoder, batch_size, "texts", progress)
+    encoded = in_batches(encode, [texts[row] for row in order], encoder, batch_size, "texts", progress, keep)
     return torch.empty_like(encoded).index_copy_(0, torch.tensor(order), encoded)
 
 
@@ -168,9 +189,14 @@ def mean_pool(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tenso
 
 
 def encode_images(
-    paths: Sequence[Path], encoder: str | Path, device: str = "cpu", batch_size: int = 64, progress: bool = False
+    paths: Sequence[Path],
+    encoder: str | Path,
+    device: str = "cpu",
+    batch_size: int = 64,
+    progress: bool = False,
+    keep: Path | None = None,
 ) -> torch.Tensor:
-    """The last hidden state of each picture's class token, (n, D) float32 on the CPU."""
+    """The last hidden state of each picture's class token, (n, D) float32 on the CPU; ``keep`` as for texts."""
     from transformers import AutoImageProcessor, AutoModel
 
     processor = load_pretrained(AutoImageProcessor, encoder, backend="pil")
@@ -180,7 +206,7 @@ def encode_images(
         pixels = read_pixels(processor, batch)  # (B, 3, H, W)
         return model(pixels.to(device)).last_hidden_state[:, 0]  # (B, D)
 
-    return in_batches(encode, list(paths), encoder, batch_size, "pictures", progress)
+    return in_batches(encode, list(paths), encoder, batch_size, "pictures", progress, keep)
 
 
 def in_batches(
@@ -190,15 +216,19 @@ def in_batches(
     batch_size: int,
     what: str,
     progress: bool,
+    keep: Path | None,
 ) -> torch.Tensor:
     """``encode`` over batches of ``inputs``, joined, (n, D); ``InputError`` names an ``encoder`` that is of no use."""
-    rows = []
-    with torch.inference_mode(), tqdm(total=len(inputs), desc=what, disable=not progress) as bar:
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size]
+    keys, name = [hash_input(value) for value in inputs], encoder_name(str(encoder))
+    rows = read_kept(keep, name)
+    missing = [(key, value) for key, value in zip(keys, inputs, strict=True) if key not in rows]
+    done, written = len(inputs) - len(missing), time.monotonic()
+    with torch.inference_mode(), tqdm(total=len(inputs), initial=done, desc=what, disable=not progress) as bar:
+        for start in range(0, len(missing), batch_size):
+            batch_keys, batch = zip(*missing[start : start + batch_size], strict=True)
             try:
-                rows.append(encode(batch).float().cpu())
-                shape, finite = tuple(rows[-1].shape), rows[-1].isfinite().all()
+                encoded = encode(list(batch)).float().cpu()
+                shape, finite = tuple(encoded.shape), encoded.isfinite().all()
                 if shape[:-1] != (len(batch),) or not finite:
                     found = f"{shape} with {'finite' if finite else 'infinite or no'} numbers"
                     raise ValueError(f"features must be (B, D) and finite, got {found}")
@@ -209,8 +239,20 @@ def in_batches(
                     f"The encoder {str(encoder)!r} can't be used ({why(error)}); give one like RoBERTa for texts or "
                     "like ViT for pictures."
                 ) from None
+            rows.update(zip(batch_keys, map(torch.clone, encoded), strict=True))
             bar.update(len(batch))
-    return torch.cat(rows)
+            if keep and time.monotonic() - written > KEEP_SECONDS:
+                write_tensors(keep, rows, {"encoder": name})
+                written = time.monotonic()
+    return torch.stack([rows[key] for key in keys])
+
+
+def read_kept(keep: Path | None, encoder: str) -> dict[str, torch.Tensor]:
+    """The rows (D) that are kept, by the hash of their inputs; none where they are another encoder's."""
+    if keep is None or not keep.exists():
+        return {}
+    rows, metadata = read_tensors(keep, "delete it, and it is made anew")
+    return rows if metadata.get("encoder") == encoder else {}
 
 
 def read_pixels(processor: Callable, paths: Sequence[Path]) -> torch.Tensor:

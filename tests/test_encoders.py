@@ -6,6 +6,7 @@ and random. Nothing asks the network.
 
 # I items, n inputs, B batch, T tokens, D encoder's hidden size, P side of a picture
 
+import functools
 import io
 import json
 import os
@@ -632,6 +633,42 @@ def test_an_old_cache_survives_a_picture_that_cannot_be_read(shop):
     (shop / "images" / "I003.png").write_bytes(b"")
     refused(shop)
     assert stamp(shop / CACHE_FILE) == before and not list(shop.glob("*.partial"))
+
+
+def test_an_interrupted_encoding_goes_on_where_it_stopped(shop, monkeypatch):
+    """A picture in the middle is damaged, then replaced: of the others, none is encoded twice."""
+    whole, picture = load(shop), shop / "images" / "I007.png"
+    (shop / CACHE_FILE).unlink()
+    content, opened = picture.read_bytes(), []
+    monkeypatch.setattr("imecd_lite.encoders.KEEP_SECONDS", -1)
+    one_at_a_time(monkeypatch, opened)
+    picture.write_bytes(b"")
+    refused(shop)
+    assert {path.name for path in shop.glob("*.partial")} == {"features-pictures.partial", "features-texts.partial"}
+    assert opened.pop() == picture and len(opened) == 7
+    picture.write_bytes(content)
+    again = load(shop)
+    assert len(opened) == len(set(opened)) == 12 and not list(shop.glob("*.partial"))
+    assert_close(again.text, whole.text)
+    assert_close(again.image, whole.image)
+
+
+def test_what_another_encoder_has_kept_is_not_taken(shop, monkeypatch):
+    whole, picture = load(shop, image_encoder=VIT), shop / "images" / "I011.png"
+    (shop / CACHE_FILE).unlink()
+    content = picture.read_bytes()
+    monkeypatch.setattr("imecd_lite.encoders.KEEP_SECONDS", -1)
+    one_at_a_time(monkeypatch, [])
+    picture.write_bytes(b"")
+    refused(shop)
+    picture.write_bytes(content)
+    assert_close(load(shop, image_encoder=VIT).image, whole.image)
+
+
+def one_at_a_time(monkeypatch, opened):
+    """Encode pictures in batches of one, noting each that is opened."""
+    monkeypatch.setattr("imecd_lite.encoders.encode_images", functools.partial(encode_images, batch_size=1))
+    monkeypatch.setattr("imecd_lite.encoders.open_image", lambda path: opened.append(path) or open_image(path))
 
 
 @pytest.mark.parametrize("kind", KINDS)
