@@ -168,6 +168,7 @@ def diagnose(model: IMECD, dataset: Dataset, split: Split, step_counts: Sequence
         fitted = kmeans(sequences, codebook.codebook_size)
         codes = codebook.codes.flatten(1).cpu().numpy()
         note("codebook_perplexity", modality, perplexity(indices))
+        note("codebook_perplexity_kmeans", modality, perplexity(fitted.labels_))
         note("codebook_size", modality, codebook.codebook_size)
         if fitted.inertia_:
             note("codebook_error", modality, codebook_error(sequences, codes, indices, fitted.inertia_))

@@ -119,10 +119,21 @@ def test_a_truth_that_says_nothing_of_somebody_is_refused_by_name(tmp_path):
 def test_the_report_has_every_number_that_needs_no_truth_and_no_other(model):
     report = diagnostics.diagnose(model, DATASET, SPLIT)
     assert set(report) == {
-        *("codebook_perplexity", "codebook_size", "codebook_error", "gate_entropy", "gate_usage_entropy"),
+        *(
+            "codebook_perplexity",
+            "codebook_perplexity_kmeans",
+            "codebook_size",
+            "codebook_error",
+            "gate_entropy",
+            "gate_usage_entropy",
+        ),
         *("steps_top10_overlap", "draws_top10_overlap", "ndcg@10_by_steps", "steps_gain"),
     }
     assert set(report["codebook_perplexity"]) == {"id", "text", "image"}
+    for modality, found in report["codebook_perplexity_kmeans"].items():
+        _, sequences = diagnostics.chosen_codes(model, DATASET, SPLIT, modality)
+        clusters = diagnostics.kmeans(sequences, model.config.codebook_size).labels_
+        assert found == pytest.approx(diagnostics.perplexity(clusters))
     assert set(report["gate_entropy"]) == {"text", "image"}
     assert list(report["ndcg@10_by_steps"]) == ["1", "2", "4", "8"], "the tiny model has eight steps"
     json.dumps(report)
