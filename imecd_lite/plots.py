@@ -121,7 +121,7 @@ def plot_shares(shares: pd.DataFrame, title: str, names: dict[str, str] = NAMES)
         f"{group}: " + ", ".join(f"{names[name]} {share:.0%}" for name, share in row.items())
         for group, row in shares.iterrows()
     )
-    return finish(figure.update_layout(title=title), f"{title} {'; '.join(rows)}")
+    return finish(figure, "; ".join(rows), title)
 
 
 class DescribedFigure(go.Figure):
@@ -137,15 +137,17 @@ def in_words(alt: str) -> str:
     return f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
 
 
-def finish(figure: go.Figure, alt: str) -> DescribedFigure:
-    """The series' look, as wide as the page, and the text for those who don't see the figure."""
+def finish(figure: go.Figure, said: str, title: str = "") -> DescribedFigure:
+    """The series' look, as wide as the page, a title, and the text for those who don't see the figure."""
+    stop = "" if title.endswith((".", "?", "!", ":", "…")) else "."
     return DescribedFigure(figure).update_layout(
+        title=title or None,
         template="plotly_white",
         height=420,
         margin={"l": 40, "r": 20, "t": 50, "b": 40},
         legend={"orientation": "h", "y": -0.1, "itemsizing": "constant"},
         font_size=14,
-        meta={"alt": alt},
+        meta={"alt": f"{title}{stop} {said}" if title else said},
     )
 
 
@@ -203,7 +205,7 @@ def plot_routing(means: dict[str, pd.DataFrame], title: str) -> go.Figure:
         + "; ".join(f"{group} most to {row.idxmax()}, {row.max():.0%}" for group, row in mean.iterrows())
         for name, mean in means.items()
     )
-    figure = finish(figure.update_layout(title=title), f"{title} {'. '.join(rows)}.")
+    figure = finish(figure, f"{'. '.join(rows)}.", title)
     return figure.update_layout(height=460, margin={"l": 80, "t": 90, "b": 60})
 
 
@@ -236,7 +238,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
             figure.add_trace(trace, 1, column)
             said.append(f"{label}: median {np.median(gain[rows]) if rows.any() else np.nan:.2f}")
     figure.update_xaxes(title=axis, title_standoff=6).update_yaxes(tickformat=".0%")
-    figure = finish(figure.update_layout(title=title, barmode="overlay"), f"{title} {axis}. {'; '.join(said)}.")
+    figure = finish(figure.update_layout(barmode="overlay"), f"{axis}. {'; '.join(said)}.", title)
     return figure.update_layout(height=460, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
 
@@ -294,7 +296,7 @@ def plot_code_use(histories: dict[str, pd.DataFrame], codebook_size: int, title:
                     f"{run}, {WORDS[name]}, {word}: {values.iloc[0]:.1f} at first, {values.iloc[-1]:.1f} at last"
                 )
     figure.update_xaxes(title="epoch", title_standoff=6).update_yaxes(range=[0, codebook_size * 1.06])
-    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(height=480, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
 
@@ -335,7 +337,7 @@ def plot_usage(counts: dict[str, dict[str, np.ndarray]], title: str) -> go.Figur
         annotation.font = {"color": COLOURS[name], "size": 13}
     figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(showticklabels=False)
     figure.update_xaxes(title="codes, the busiest first", title_standoff=4, row=len(counts))
-    figure = finish(figure.update_layout(title=title, bargap=0.15), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(bargap=0.15), f"{'; '.join(said)}.", title)
     return figure.update_layout(height=520, margin={"t": 100, "b": 50})
 
 
@@ -359,7 +361,7 @@ def plot_contents(shares: pd.DataFrame, title: str) -> go.Figure:
     figure.update_xaxes(title="code", type="category", title_standoff=6, tickangle=0).update_yaxes(autorange="reversed")
     figure.update_coloraxes(colorscale="Cividis", cmin=0, cmax=1, colorbar={"tickformat": ".0%", "thickness": 14})
     said = "; ".join(f"code {code} most {shares[code].idxmax()}, {shares[code].max():.0%}" for code in shares.columns)
-    figure = finish(figure.update_layout(title=title), f"{title} {said}.")
+    figure = finish(figure, f"{said}.", title)
     return figure.update_layout(height=520, margin={"l": 160, "t": 70, "b": 60}).update_yaxes(tickfont_size=12)
 
 
@@ -464,7 +466,7 @@ def plot_lines(
         figure.add_trace(go.Scatter(x=[first, last], y=[height, height], name=name, **look))
     said = [f"{name}: {lines[name].iloc[0]:.3g} at {x} {first}, {lines[name].iloc[-1]:.3g} at {last}" for name in lines]
     said += [f"{name}: {height:g}" for name, height in (levels or {}).items()]
-    figure = finish(figure.update_layout(title=title), f"{title} {y}. {'; '.join(said)}.")
+    figure = finish(figure, f"{y}. {'; '.join(said)}.", title)
     figure.update_xaxes(title=x, title_standoff=6).update_yaxes(title=y, exponentformat="power")
     return figure.update_layout(legend_y=-0.2, margin={"l": 70, "b": 60}, **axes)
 
@@ -519,7 +521,7 @@ def plot_walks(
         for heading, path in paths.items()
     )
     where = ", ".join(f"{name} ({place[0]:.1f}, {place[1]:.1f})" for name, place, _ in pictures.values())
-    figure = finish(figure.update_layout(title=title), f"{title} {said}. Pictures: {where}.")
+    figure = finish(figure, f"{said}. Pictures: {where}.", title)
     return figure.update_layout(height=460, margin={"l": 20, "t": 80, "b": 20})
 
 
@@ -627,7 +629,7 @@ def plot_terms(parts: pd.DataFrame, title: str) -> go.Figure:
         + ", ".join(f"{WORDS[name]} {value:.2f}" for name, value in column.items() if not np.isnan(value))
         for term, column in parts.items()
     )
-    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(margin_l=70)
 
 
@@ -657,7 +659,7 @@ def plot_teachers(gradients: pd.DataFrame, title: str) -> go.Figure:
         f"{name} teaches " + ", ".join(f"{module} {norm:.2g}" for module, norm in row.items() if norm > 0)
         for name, (_, row) in zip(rows, gradients.iterrows(), strict=True)
     )
-    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(margin_l=130)
 
 
@@ -801,8 +803,8 @@ def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, 
         text = f"{last - kept} {word} without a better one"
         figure.add_annotation(x=(kept + last) / 2, y=1, yref="paper", yanchor="bottom", text=text, showarrow=False)
     figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10")
-    said = f"{title} With patience {patience}, epoch {kept} is kept and epoch {last} is the last of {len(scores)}: "
-    figure = finish(figure.update_layout(title=title), said + ", ".join(f"{score:.3f}" for score in scores) + ".")
+    said = f"With patience {patience}, epoch {kept} is kept and epoch {last} is the last of {len(scores)}: "
+    figure = finish(figure, said + ", ".join(f"{score:.3f}" for score in scores) + ".", title)
     return figure.update_layout(margin={"l": 70, "t": 80}, legend_y=-0.2)
 
 
@@ -833,7 +835,7 @@ def plot_systems(systems: dict[str, tuple[float, float, float]], title: str, axi
     figure = go.Figure(trace).update_xaxes(title=axis, rangemode="tozero")
     figure.update_yaxes(range=[len(names) - 0.5, -0.7], automargin=True)  # the first on top, room for its number
     said = (f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in systems.items())
-    figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
+    figure = finish(figure, f"{axis}: {'; '.join(said)}.", title)
     return figure.update_layout(height=max(320, 110 + 36 * len(names)))
 
 
@@ -857,7 +859,7 @@ def plot_differences(differences: dict[str, tuple[float, float, float]], title: 
     figure = go.Figure(trace).update_xaxes(title=axis, title_standoff=6).add_vline(0, line={"dash": "dot", "width": 1})
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], automargin=True, tickfont_size=13)
     said = (f"{name} {value:+.3f} ({low:+.3f} to {high:+.3f})" for name, (value, low, high) in differences.items())
-    figure = finish(figure.update_layout(title=title), f"{title} {axis}: {'; '.join(said)}.")
+    figure = finish(figure, f"{axis}: {'; '.join(said)}.", title)
     return figure.update_layout(height=140 + 30 * len(names), margin_b=60)
 
 
@@ -884,13 +886,13 @@ def plot_ceiling(values: pd.DataFrame, title: str, axis: str) -> go.Figure:
     figure.add_scatter(x=values[ceiling].round(4), y=groups, **beside, showlegend=False, hoverinfo="skip")
     figure.update_xaxes(title=axis, title_standoff=6, range=[0, 1.12 * values[ceiling].max()])
     figure.update_yaxes(range=[len(groups) - 0.5, -0.5], automargin=True, tickfont_size=13)
-    figure.update_layout(title=title, barmode="overlay")
+    figure.update_layout(barmode="overlay")
     rows = zip(values.index, values.to_numpy(), reached, strict=True)
     said = (
         f"{group} {', '.join(f'{name} {value:.3f}' for name, value in zip(values, row, strict=True))} ({share:.0%})"
         for group, row, share in rows
     )
-    figure = finish(figure, f"{title} {axis}: {'; '.join(said)}.")
+    figure = finish(figure, f"{axis}: {'; '.join(said)}.", title)
     legend = {"y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"}  # above, as the axis has its name below
     return figure.update_layout(height=170 + 30 * len(groups), margin_b=60, legend=legend)
 
@@ -908,7 +910,7 @@ def plot_lengths(dataset: Dataset, title: str) -> go.Figure:
         figure.add_trace(bars.update(hovertemplate=f"%{{y}} {counted}: %{{x}}<extra></extra>"), 1, column)
         figure.update_xaxes(title=name, title_standoff=6, col=column).update_yaxes(title=counted, col=column)
         said.append(f"{name}: {numbers.min()} to {numbers.max()}, the median is {np.median(numbers):.0f}")
-    figure = finish(figure.update_layout(title=title, bargap=0.05), f"{title} {'; '.join(said)}.")
+    figure = finish(figure.update_layout(bargap=0.05), f"{'; '.join(said)}.", title)
     return figure.update_layout(margin={"l": 60, "b": 60})
 
 
@@ -942,8 +944,8 @@ def plot_sampling(curves: dict[str, Sequence[float]], counts: Sequence[int], tit
     figure.update_xaxes(title="random items beside the true one", type="log", tickvals=list(counts), title_standoff=6)
     figure.update_yaxes(title=axis, rangemode="tozero")
     said = (f"{name}: {', '.join(f'{value:.3f}' for value in curve)}" for name, curve in curves.items())
-    heard = f"{title} {axis} against {', '.join(f'{count:,}' for count in counts)} items. {'; '.join(said)}."
-    figure = finish(figure.update_layout(title=title), heard)
+    heard = f"{axis} against {', '.join(f'{count:,}' for count in counts)} items. {'; '.join(said)}."
+    figure = finish(figure, heard, title)
     return figure.update_layout(margin={"l": 70, "b": 60}, legend_y=-0.25)
 
 
@@ -989,7 +991,7 @@ def plot_duel(scores: dict[str, Sequence[float]], title: str) -> go.Figure:
     )
     figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation N@10", rangemode="tozero")
     said = (f"{name}: {', '.join(f'{score:.3f}' for score in curve) or 'not yet'}" for name, curve in scores.items())
-    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(height=360, margin={"l": 70}, showlegend=True, legend_y=-0.25)
 
 
@@ -1032,5 +1034,5 @@ def plot_sweeps(points: pd.DataFrame, title: str) -> DescribedFigure:
         told = ", ".join(f"{mean:.3f} at {value:g}" for value, mean in zip(line["value"], line["mean"], strict=True))
         said.append(f"{label} by {setting}: {told}")
     figure.update_xaxes(type="category")
-    figure = finish(figure.update_layout(title=title), f"{title} {'; '.join(said)}.")
+    figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(height=520, margin={"l": 70, "t": 60, "b": 60}, showlegend=False)

@@ -142,7 +142,7 @@ def test_code_use_is_drawn_epoch_by_epoch_and_missing_columns_are_left_out():
     assert [trace.line.dash for trace in figure.data] == ["solid", "dot"]
     assert {trace.line.color for trace in figure.data} == {COLOURS["id"]}
     assert figure.layout.meta["alt"] == (
-        "Codes literal, ID, perplexity: 24.0 at first, 1.5 at last; "
+        "Codes. literal, ID, perplexity: 24.0 at first, 1.5 at last; "
         "literal, ID, codes in use: 24.0 at first, 3.0 at last."
     )
 
@@ -182,7 +182,7 @@ def test_lines_have_their_colours_and_can_be_read_out():
     assert figure.data[2].name == "sea level" and list(figure.data[2].x) == [1, 8]
     assert figure.data[0].line.color == "#123456" and figure.data[1].line.dash == "dot"
     assert figure.layout.yaxis.type == "log" and figure.layout.yaxis.title.text == "height"
-    assert figure.layout.meta["alt"] == "Lines height. one: 1 at t 1, 2 at 8; two: 3 at t 1, 0.5 at 8; sea level: 1."
+    assert figure.layout.meta["alt"] == "Lines. height. one: 1 at t 1, 2 at 8; two: 3 at t 1, 0.5 at 8; sea level: 1."
 
 
 def test_walks_begin_with_a_circle_end_with_a_square_and_point_from_pictures_to_where_items_stand():
