@@ -119,6 +119,6 @@ def code_controls(model: IMECD) -> dict[str, IMECD]:
     return {
         "no code": with_codebooks(model, lambda_q=0.0),
         "one code for all, their mean": with_codebooks(model, codes=means),
-        "each the next one's code": with_codebooks(model, codes={n: code.roll(1, 0) for n, code in codes.items()}),
+        "a wrong code, the next": with_codebooks(model, codes={n: code.roll(1, 0) for n, code in codes.items()}),
         "its own code": model,
     }

@@ -217,7 +217,9 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
         misled: by modality, (I,) bool.
         axis: what a gain is.
     """
-    figure = make_subplots(1, len(gains), subplot_titles=[EXPERTS[name] for name in gains], horizontal_spacing=0.08)
+    figure = make_subplots(
+        1, len(gains), subplot_titles=[EXPERTS[name] for name in gains], shared_yaxes=True, horizontal_spacing=0.05
+    )
     low, high = min(map(np.min, gains.values())), max(map(np.max, gains.values()))
     edges = np.linspace(low, high, 31)
     said = []
@@ -238,6 +240,7 @@ def plot_gains(gains: dict[str, np.ndarray], misled: dict[str, np.ndarray], titl
             figure.add_trace(trace, 1, column)
             said.append(f"{label}: median {np.median(gain[rows]) if rows.any() else np.nan:.2f}")
     figure.update_xaxes(title=axis, title_standoff=6).update_yaxes(tickformat=".0%")
+    figure.update_yaxes(title="share of the items", title_standoff=6, col=1)
     figure = finish(figure.update_layout(barmode="overlay"), f"{axis}. {'; '.join(said)}.", title)
     return figure.update_layout(height=460, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
@@ -296,6 +299,7 @@ def plot_code_use(histories: dict[str, pd.DataFrame], codebook_size: int, title:
                     f"{run}, {WORDS[name]}, {word}: {values.iloc[0]:.1f} at first, {values.iloc[-1]:.1f} at last"
                 )
     figure.update_xaxes(title="epoch", title_standoff=6).update_yaxes(range=[0, codebook_size * 1.06])
+    figure.update_yaxes(title=f"codes, of {codebook_size}", title_standoff=6, col=1)
     figure = finish(figure, f"{'; '.join(said)}.", title)
     return figure.update_layout(height=480, margin={"t": 90, "b": 60}, legend_y=-0.2)
 
@@ -673,6 +677,7 @@ MODULE_LINES = {
     "denoisers": {"color": "#222222"},
     "repeat bias": {"color": "#999999", "dash": "dashdot"},
 }
+NORM_TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 2, 5)]
 PANELS = {
     "cross_entropy": "Cross-entropy",
     "reconstruction": "Reconstruction",
@@ -737,7 +742,9 @@ def plot_training(
         figure.add_hline(math.log(num_items), row=1, col=1, annotation_text="guessing", **grey)
     if baseline is not None:
         figure.add_hline(baseline, row=3, col=3, annotation_text="popularity", **grey)
-    figure.update_xaxes(rangemode="tozero", matches="x").update_yaxes(type="log", dtick="D2", row=3, col=1)
+    figure.update_xaxes(rangemode="tozero", matches="x")
+    ticks = {"tickvals": NORM_TICKS, "ticktext": [f"{norm:g}" for norm in NORM_TICKS]}
+    figure.update_yaxes(type="log", row=3, col=1, **ticks)
     figure.update_yaxes(rangemode="tozero", row=2, col=2)  # "naming the group", at first a loss of 0
     figure.update_xaxes(title="training step", title_standoff=4, row=3).update_yaxes(rangemode="tozero", row=3, col=3)
     figure = finish(figure, tell_training(smoothed(steps), epochs))
@@ -767,7 +774,7 @@ def tell_training(smooth: pd.DataFrame, epochs: pd.DataFrame) -> str:
 
 
 def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, title: str) -> go.Figure:
-    """A validation curve under early stopping: the epoch that is kept, the wait for a better one, what never ran.
+    """A validation curve under early stopping: the epoch that is kept, the wait for a better one, what it spares.
 
     Args:
         scores: N@10 after each epoch.
@@ -782,12 +789,14 @@ def plot_stopping(scores: Sequence[float], patience: int, kept: int, last: int, 
             go.Scatter(
                 x=epochs[last - 1 :],
                 y=scores[last - 1 :],
-                name="never run",
+                name="spared",
                 line_color="#b0b0b0",
                 showlegend=last < len(scores),
                 **look,
             ),
-            go.Scatter(x=epochs[:last], y=scores[:last], name="run", line_color="#222222", **look),
+            go.Scatter(
+                x=epochs[:last], y=scores[:last], name=f"with patience {patience}", line_color="#222222", **look
+            ),
             go.Scatter(
                 x=[kept],
                 y=[scores[kept - 1]],

@@ -146,7 +146,7 @@ def test_controls_of_codes_are_none_their_mean_the_wrong_ones_and_the_models_own
     torch.testing.assert_close(score(controls["no code"]), score(silent))
     for name, codebook in model.codebooks.items():
         mean = controls["one code for all, their mean"].codebooks[name].codes
-        wrong = controls["each the next one's code"].codebooks[name].codes
+        wrong = controls["a wrong code, the next"].codebooks[name].codes
         for z in range(len(codebook.codes)):
             torch.testing.assert_close(mean[z], sum(codebook.codes) / len(codebook.codes))
             assert torch.equal(wrong[z], codebook.codes[z - 1])

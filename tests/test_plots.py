@@ -276,10 +276,10 @@ def test_curves_of_training_are_running_means_and_the_same_lines_at_any_time():
     assert empty.layout.meta["alt"] == "Training curves after 0 steps and 0 epochs."
 
 
-def test_a_stopped_run_shows_what_is_kept_and_what_never_ran():
+def test_a_stopped_run_shows_what_is_kept_and_what_is_spared():
     figure = plot_stopping([0.1, 0.3, 0.2, 0.25, 0.4], 2, 2, 4, "Stop?")
-    never, run, kept = figure.data
-    assert (list(never.x), list(run.x), list(kept.x)) == ([4, 5], [1, 2, 3, 4], [2])
+    spared, run, kept = figure.data
+    assert (list(spared.x), list(run.x), list(kept.x)) == ([4, 5], [1, 2, 3, 4], [2])
     assert figure.layout.annotations[0].text == "2 epochs without a better one"
     assert figure.layout.meta["alt"].startswith("Stop? With patience 2, epoch 2 is kept and epoch 4 is the last of 5")
 
