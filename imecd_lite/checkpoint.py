@@ -59,7 +59,10 @@ def model_class(name: str) -> type[Recommender]:
 
 
 def build_model(name: str, config: IMECDConfig, dataset: Dataset, features: Features | None) -> Recommender:
-    """A fresh model for ``dataset``; on an ids-only dataset the text and image modalities are switched off."""
+    """A fresh model for ``dataset``; on an ids-only dataset the text and image modalities are switched off.
+
+    ``config`` is taken as it is: the published settings of a comparator are ``MODELS[name].DEFAULTS``.
+    """
     kind = model_class(name)
     if features is None:
         config = dataclasses.replace(config, use_text=False, use_image=False)

@@ -31,7 +31,13 @@ def what_if(model: IMECD, item: int = 1, id_of: int | None = None, muted: Sequen
         item: 1 ... I, the item with the new ID.
         id_of: whose ID embedding it gets; None for its own.
         muted: experts 0 ... N - 1 that no item may listen to; each gate is shared out among the others.
+
+    Raises:
+        ValueError: there is no such item.
     """
+    for number in (item, id_of):
+        if number is not None and not 1 <= number <= model.num_items:
+            raise ValueError(f"items are 1 to {model.num_items}, got {number}")
     ids = model.item_embedding.weight[1:].clone()  # (I, D)
     if id_of is not None:
         ids[item - 1] = ids[id_of - 1]

@@ -216,7 +216,7 @@ def code_contents(indices: np.ndarray, labels: np.ndarray, num_codes: int) -> pd
 
 
 def mean_cosine(vectors: torch.Tensor) -> float:
-    """Mean cosine of two different rows of vectors (B, D): 1 when all point one way, near 0 when all ways."""
+    """Mean cosine of two different rows of vectors (B, D), two at least: 1 when all point one way, 0 when all ways."""
     unit = F.normalize(vectors.detach().double(), dim=-1)
     return float((unit.sum(dim=0).square().sum() - len(unit)) / (len(unit) * (len(unit) - 1)))
 
@@ -227,7 +227,7 @@ def heard(model: IMECD, batch: Batch, modality: str, timesteps: Sequence[int], s
 
     Args:
         model: in eval mode.
-        batch: histories, and the items whose representations are noised.
+        batch: histories, and the items whose representations are noised; two at least, each is another's other item.
         timesteps: t, 1 ... T.
         seed: of the noise, which is the same for both items.
 

@@ -25,7 +25,7 @@ def make_betas(beta_schedule: str, num_train_timesteps: int) -> torch.Tensor:
 
     ``truncated_linear`` (section IV-A4, the ends as in DiffuRec's code) runs from 1000/T * 0.0001 + 0.01 to
     1000/T * 0.02 + 0.01, or, where that end passes 1, to 1000/T * 0.001 + 0.01: with T of 20 or less x_T is
-    not noise (abar_T is 0.47 at T = 20, 0.89 at T = 1), though sampling starts from noise, so take T of 21 at least for
+    not noise (abar_T is 0.46 at T = 20, 0.89 at T = 1), though sampling starts from noise, so take T of 21 at least for
     more than a test. ``linear`` is DDPM's 0.0001 to 0.02, scaled by 1000/T.
     """
     scale = 1000 / num_train_timesteps

@@ -58,7 +58,8 @@ def top_items(
 ) -> np.ndarray:
     """The items recommended to each user, best first, (U, K), all of them where there are fewer than ``k``.
 
-    Where ``mask_seen`` leaves a user fewer, item 0, the padding, fills up.
+    As in ``target_ranks``, ``mask_seen`` never leaves out the true item. Where it leaves a user fewer, item 0, the
+    padding, fills up.
     """
     k = min(k, dataset.num_items)
     top = torch.zeros(len(split.users), k, dtype=torch.int64, device=device_of(model))
@@ -66,6 +67,15 @@ def top_items(
         best = scores.topk(k)
         top[batch.users] = best.indices.where(best.values > -torch.inf, 0)
     return total(top).numpy(force=True)
+
+
+def refuse_nan(scores: torch.Tensor) -> None:
+    """Raise ``InputError`` where scores are not numbers."""
+    if scores.isnan().any():
+        raise InputError(
+            "The scores hold NaN: the model has diverged; train it with a lower learning_rate, or with other settings "
+            "nearer their defaults."
+        )
 
 
 def device_of(model: Recommender) -> torch.device:
@@ -86,8 +96,11 @@ def score_batches(
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Batches of a split with the model's scores (B, I + 1), the model in eval mode, one process's share.
 
-    ``options`` are the model's own, as ``num_inference_steps``.
+    ``options`` are the model's own, as ``num_inference_steps``. The split is one of the dataset's, or the first users
+    of one; for others, ``some_users`` makes a dataset of them.
     """
+    if not np.array_equal(split.users, np.arange(len(split.users))):
+        raise ValueError("the users of a split must be 0, 1, 2 and so on; make a dataset of others with some_users")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     training, device = model.training, device_of(model)
@@ -103,11 +116,7 @@ def score_batches(
                 raise ValueError(
                     f"scores must be ({len(batch.users)}, {dataset.num_items + 1}), got {tuple(scores.shape)}"
                 )
-            if scores.isnan().any():
-                raise InputError(
-                    "The scores hold NaN: the model has diverged; train it with a lower learning_rate, or with other "
-                    "settings nearer their defaults."
-                )
+            refuse_nan(scores)
             if mask_seen:
                 for row, user, target in zip(scores, batch.users.tolist(), batch.pos_items.tolist(), strict=True):
                     true_score = row[target].clone()

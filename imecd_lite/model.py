@@ -351,6 +351,7 @@ class IMECD(Recommender):
         tables = tables or self.item_embeddings()
         steps = self.schedule.num_train_timesteps if num_inference_steps is None else num_inference_steps
         noise = user_noise(user_keys, seed, (steps + 1, len(self.modalities), self.config.hidden_size))
+        noise = noise.to(tables["id"].dtype)
         trajectories = {}
         for m, name in enumerate(self.modalities):
             quantised, _ = self.quantise(name, F.embedding(item_seq, tables[name]))
@@ -378,7 +379,7 @@ class IMECD(Recommender):
         for rows, chunk in self.chunks(item_seq):
             trajectories = self.generate(chunk, user_keys[rows], seed, num_inference_steps, tables)
             generated = {name: trajectory.samples[-1] for name, trajectory in trajectories.items()}
-            scores[rows] = self.score(generated, chunk, tables)
+            scores[rows] = self.score(generated, chunk, tables).to(scores.dtype)
         return scores
 
     @torch.no_grad()

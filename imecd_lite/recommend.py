@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 
+import numpy as np
 import pandas as pd
 import torch
 
 from imecd_lite.dataset import Batch, Dataset
 from imecd_lite.errors import InputError, quote
-from imecd_lite.evaluate import device_of
+from imecd_lite.evaluate import device_of, refuse_nan
 from imecd_lite.model import Recommender
 
 
@@ -42,7 +43,9 @@ def score_history(
     )
     users = torch.tensor([user])
     batch = Batch(history, torch.zeros_like(users), users, torch.as_tensor(dataset.user_keys[[user]]), times)
-    return model.predict(batch.to(device_of(model)), seed)[0]
+    scores = model.predict(batch.to(device_of(model)), seed)[0]
+    refuse_nan(scores)
+    return scores
 
 
 @torch.inference_mode()
@@ -58,12 +61,15 @@ def score_items(model: Recommender, dataset: Dataset, items: Sequence[int], seed
     """
     if not len(items):
         raise InputError("The history is empty; give at least one item.")
-    history = torch.as_tensor(items)[None, -dataset.max_length :]  # (1, L)
-    if history.is_floating_point() or history.min() < 1 or history.max() > dataset.num_items:
+    numbers = np.asarray(items)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > dataset.num_items:
         raise InputError(f"The history is {quote(items)}; give whole numbers from 1 to {dataset.num_items}.")
+    history = torch.as_tensor(numbers.astype(np.int64))[None, -dataset.max_length :]  # (1, L)
     nobody, days = torch.zeros(1, dtype=torch.int64), torch.arange(1 - history.shape[1], 1)[None].double()
     times = max(float(times[-1]) for times in dataset.timestamps) + 86_400.0 * days  # (1, L)
-    return model.predict(Batch(history, nobody, nobody, nobody, times).to(device_of(model)), seed)[0]
+    scores = model.predict(Batch(history, nobody, nobody, nobody, times).to(device_of(model)), seed)[0]
+    refuse_nan(scores)
+    return scores
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from imecd_lite.dataset import Batch, Dataset, train_batches
 from imecd_lite.diagnostics import perplexity
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import device_of, metrics, target_ranks
-from imecd_lite.files import read_tensors, write_rows, write_tensors
+from imecd_lite.files import content_hash, read_tensors, write_rows, write_tensors
 from imecd_lite.model import LossOutput, Recommender
 from imecd_lite.processes import gather, is_main, mean_gradients, mixed_precision, num_processes, process_index, total
 
@@ -186,9 +186,11 @@ def train_epoch(
 
 def run_settings(model: Recommender, config: TrainConfig, dataset: Dataset) -> dict:
     """What must be the same when a run is resumed: everything but how long it may last."""
+    kept = model.state_dict()
+    given = {name: buffer.cpu() for name, buffer in model.named_buffers() if name not in kept}  # text, pictures
     settings = {"model": type(model).__name__, "dataset": dataset.fingerprint} | dataclasses.asdict(config)
     settings |= dataclasses.asdict(model.config) if model.config else {}
-    settings["mixed_precision"] = mixed_precision()
+    settings |= {"mixed_precision": mixed_precision(), "features": content_hash(given, {})[:16]}
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
 
@@ -222,8 +224,8 @@ def load_state(
     tensors, metadata = read_tensors(path, f"delete {path.parent} and train again, or name another --output")
     if "settings" not in metadata:
         raise InputError(f"{path} is not the state of a training run; delete it and train again.")
-    then = {"mixed_precision": "no"} | json.loads(metadata["settings"])
     now = run_settings(model, config, dataset)
+    then = {"mixed_precision": "no", "features": now["features"]} | json.loads(metadata["settings"])
     for name, value in now.items():
         if then.get(name) != value:
             raise InputError(

@@ -42,7 +42,10 @@ class TransformerBlock(nn.Module):
             last_only: compute the last position alone, (B, 1, D); for the top block, of which nothing else is read.
         """
         key, value = self.keys_values(hidden)
-        return self.attend(hidden[:, -1:] if last_only else hidden, key, value, attention_mask)
+        if last_only:
+            hidden = hidden[:, -1:]
+            attention_mask = attention_mask[:, -1] if attention_mask.ndim == 3 else attention_mask
+        return self.attend(hidden, key, value, attention_mask)
 
     def keys_values(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What ``hidden`` (B, L, D) offers to those who attend to it: keys and values, (B, L, A, D/A) each."""

@@ -72,6 +72,17 @@ def test_a_step_in_bfloat16_is_nearly_that_in_float32_and_what_is_learnt_stays_f
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["imecd", *LEARNERS])
+def test_it_scores_in_half_precision_and_under_autocast_nearly_as_in_full(name):
+    model = build(name).eval()
+    expected, deviation = scores(model)[:, 1:], scores(model)[:, 1:].std()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [scores(model)[:, 1:]]
+    found.append(scores(model.bfloat16())[:, 1:].float())
+    for half in found:
+        assert (half - expected).abs().mean() < 0.1 * deviation
+
+
 @each
 def test_its_first_items_and_ranks_in_one_pass_are_those_of_two_also_from_training_mode(name):
     dataset, model = tiny.tiny_dataset(), build(name, dropout=0.5).train()

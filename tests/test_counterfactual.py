@@ -77,6 +77,12 @@ def test_somebody_has_to_speak():
         what_if(tiny.tiny_model(), muted=(2, 1, 0))
 
 
+@pytest.mark.parametrize("change", [{"item": 0}, {"item": 14}, {"id_of": 0}, {"id_of": -1}], ids=str)
+def test_an_item_that_is_not_there_is_refused(model, change):
+    with pytest.raises(ValueError, match=f"items are 1 to 13, got {next(iter(change.values()))}"):
+        what_if(model, **change)
+
+
 def test_without_experts_there_is_no_gate():
     model = tiny.tiny_model(use_experts=False)
     shop = what_if(model, item=3, id_of=8, muted=[0])

@@ -12,7 +12,7 @@ import torch
 from made_data import write_ids
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalNormalizedDCG
 
-from imecd_lite.dataset import load_dataset
+from imecd_lite.dataset import Split, load_dataset
 from imecd_lite.errors import InputError
 from imecd_lite.evaluate import (
     bootstrap_interval,
@@ -133,6 +133,14 @@ def test_what_was_seen_before_the_latest_items_is_masked_too(tmp_path):
     split, model = dataset.split("test"), Scorer(by_user(30), 30)
     ranks = target_ranks(model, dataset, split, mask_seen=True)
     assert (ranks <= 30 - np.array([len(history) for history in split.histories])).all()
+
+
+def test_a_split_of_other_users_is_refused(dataset):
+    split = dataset.split("test")
+    for rows in (np.arange(20, 25), np.arange(39, -1, -1)):
+        others = Split(split.users[rows], [split.histories[row] for row in rows], split.targets[rows])
+        with pytest.raises(ValueError, match=r"users of a split must be 0, 1, 2 and so on; .* with some_users"):
+            target_ranks(Scorer(by_user(30), 30), dataset, others)
 
 
 def test_scores_that_are_not_numbers_or_of_another_shape_are_refused(dataset):

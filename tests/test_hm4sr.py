@@ -153,6 +153,14 @@ def test_seconds_since_1970_are_subtracted_before_they_are_rounded(dtype, kind):
     torch.testing.assert_close(embedded[:, size:], dates)
 
 
+def test_mixed_precision_leaves_the_dates_alone():
+    model = make(dataset(first=NOW - 3_000 * 86_400.0))
+    item_seq, times = torch.tensor([[1, 2, 3]]), torch.tensor([[NOW, NOW + 86_400, NOW + 3 * 86_400]]).double()
+    expected = model.time_embedding(item_seq, times)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.time_embedding(item_seq, times), expected)
+
+
 def test_whole_seconds_give_the_same_scores_as_numbers_with_a_point():
     model, batch = make(), tiny.tiny_batch()
     torch.testing.assert_close(scores(model, batch.item_seq, batch.timestamps.long()), model.predict(batch)[:, 1:])

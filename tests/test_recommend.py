@@ -111,7 +111,8 @@ def test_a_history_that_nobody_has_is_scored_by_its_latest_items_alone():
     assert torch.equal(score_items(model, DATASET, np.arange(1, 10), seed=5), scores)
     with pytest.raises(InputError, match="The history is empty"):
         score_items(model, DATASET, [])
-    for items in ([0], [1, tiny.NUM_ITEMS + 1], [1.5], [-1]):
+    assert torch.equal(score_items(model, DATASET, pd.Series(range(1, 10), index=range(5, 14)), seed=5), scores)
+    for items in ([0], [1, tiny.NUM_ITEMS + 1], [1.5], [-1], [True], [[1, 2], [3, 4]]):
         with pytest.raises(InputError, match=r"The history is \[.*\]; give whole numbers from 1 to 13"):
             score_items(model, DATASET, items)
 
@@ -123,6 +124,14 @@ def test_a_history_that_nobody_has_ends_where_the_data_do(monkeypatch):
     score_items(model, DATASET, [3, 1, 2])
     latest = max(times[-1] for times in DATASET.timestamps)
     assert asked[0].timestamps.tolist() == [[latest - 172_800, latest - 86_400, latest]]
+
+
+def test_scores_that_are_not_numbers_are_told_as_such():
+    model = tiny.tiny_model().eval()
+    model.item_embedding.weight.data[3] = torch.nan
+    for ask in (lambda: recommend(model, DATASET, "user 0"), lambda: score_items(model, DATASET, [1, 2])):
+        with pytest.raises(InputError, match="The scores hold NaN: the model has diverged"):
+            ask()
 
 
 def test_who_has_everything_and_a_model_of_other_items_are_refused():

@@ -272,6 +272,14 @@ def test_a_run_is_not_resumed_with_another_model(tmp_path, changes):
         run(tmp_path, resume=True, model=new_model(**changes))
 
 
+def test_a_run_is_not_resumed_with_other_features(tmp_path):
+    run(tmp_path, epochs=1)
+    other = new_model()
+    other.text_features += 1
+    with pytest.raises(InputError, match=r"was trained with features '\w+', not '\w+'"):
+        run(tmp_path, resume=True, model=other)
+
+
 def test_a_run_is_not_resumed_on_other_data(tmp_path):
     run(tmp_path, epochs=1)
     with pytest.raises(InputError, match="dataset"):

@@ -53,6 +53,12 @@ def test_last_only_is_the_last_position_of_the_whole():
     torch.testing.assert_close(last, block(hidden, mask)[:, -1:])
 
 
+def test_so_it_is_where_each_position_sees_others():
+    block, (hidden, mask) = random_block(), random_batch()
+    causal = mask[:, None] & torch.ones(L, L, dtype=torch.bool).tril() | torch.eye(L, dtype=torch.bool)
+    torch.testing.assert_close(block(hidden, causal, last_only=True), block(hidden, causal)[:, -1:])
+
+
 def test_a_position_alone_sees_what_it_sees_joined_to_the_others():
     for kind in (TransformerBlock, PostNormBlock):
         torch.manual_seed(0)

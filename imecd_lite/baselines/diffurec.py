@@ -166,6 +166,6 @@ class DiffuRec(SequentialRecommender):
             at_once = max(self.PLACES_AT_ONCE // histories.shape[1], 1)
             for rows, history in zip(chunk.split(at_once), histories.split(at_once), strict=True):
                 users = self.generate(history, user_keys[rows], seed, steps, table)
-                scores[rows] = self.compare(users, history, table)
+                scores[rows] = self.compare(users, history, table).to(scores.dtype)
         scores[:, 0] = -torch.inf
         return scores

@@ -138,7 +138,9 @@ class HM4SR(SequentialRecommender):
         times, real = timestamps.double(), item_seq > 0  # float32 can't tell apart seconds since 1970
         gaps = F.pad(times.diff(dim=1) * real[:, :-1], (1, 0))  # (B, L), the first item has none
         days = ((times - self.first_event) / DAY)[..., None]  # (B, L, 1)
-        dates = torch.cos(self.frequencies * self.clock(days.to(self.frequencies.dtype)))  # (B, L, D)
+        # the clock by hand, as mixed precision would round the days of a layer to eight
+        angles = days.to(self.frequencies.dtype) * self.clock.weight[:, 0] + self.clock.bias
+        dates = torch.cos(self.frequencies * angles)  # (B, L, D)
         return torch.cat([self.interval_embedding(self.interval(gaps)), dates], dim=-1)
 
     def mix(
@@ -163,7 +165,7 @@ class HM4SR(SequentialRecommender):
         hidden, (*lower, top) = self.dropout(self.input_norms[modality](embeddings)), self.blocks[modality]
         for block in lower:
             hidden = block(hidden, mask)
-        return top(hidden, mask[:, -1] if last_only else mask, last_only)
+        return top(hidden, mask, last_only)
 
     def encode(self, item_seq: torch.Tensor, table: torch.Tensor, timestamps: torch.Tensor) -> torch.Tensor:
         """The states after each item of left-padded histories (B, L), (B, L, 3 D). A state knows no later item."""

@@ -173,7 +173,6 @@ class MISSRec(SequentialRecommender):
         """Histories (B, L) whose items are rows of the table (I + 1, D), read with their memory (B, N, D)."""
         hidden = F.embedding(item_seq, table) + self.positions[-item_seq.shape[1] :]
         hidden, mask = self.dropout(self.input_norm(hidden)), attention_mask(item_seq, causal=False)  # (B, L, L)
-        mask = mask[:, -1:] if last_only else mask
         return self.output_norm(self.decoder(hidden, mask, memory, memory_mask, last_only))
 
     def encode(self, item_seq: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
