@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 
 from imecd_lite.config import BUNDLED_DATA, PRESETS, IMECDConfig, TrainConfig, field_types, from_dict
-from imecd_lite.errors import InputError
+from imecd_lite.errors import InputError, is_out_of_memory
 
 REMEDIES = {
     errno.ENOSPC: "make room on that disk",
@@ -56,21 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        batched = any(action.dest == "batch_size" for action in commands[options.command]._actions)
+        remedy = "give a smaller batch_size" if batched else "close other programs, use --device cpu"
         print(
-            f"imecd_lite {options.command}: this needs more memory than there is; give a smaller batch_size, or "
-            "smaller numbers where you gave larger ones than the defaults; what was finished is kept.",
+            f"imecd_lite {options.command}: this needs more memory than there is; {remedy}, or give smaller numbers "
+            "where you gave larger ones than the defaults; what was finished is kept.",
             file=sys.stderr,
         )
         return 2
     except KeyboardInterrupt:
         print(f"\nimecd_lite {options.command}: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, numpy or torch, on a CPU or a GPU, did not get the memory that it asked for."""
-    on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "Storage size calculation overflowed"))
-    return on_cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -133,8 +129,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         required = {"default": BUNDLED_DATA / "shop"} if subparser is benchmark else {"required": True}
         subparser.add_argument("--data", type=path, help="dataset folder", **required)
         subparser.add_argument("--features", type=path, help="feature file, for data folders that are read-only")
-        subparser.add_argument("--text-encoder", help="hub name or folder; default: the bundled one")
-        subparser.add_argument("--image-encoder", help="hub name or folder; default: the bundled one")
+        subparser.add_argument("--text-encoder", type=encoder, help="hub name or folder; default: the bundled one")
+        subparser.add_argument("--image-encoder", type=encoder, help="hub name or folder; default: the bundled one")
         subparser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     train.add_argument("--output", type=path, required=True, help="folder for the checkpoint")
@@ -229,7 +225,15 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8; rename it") from None
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; name a file or folder")
-    return Path(text).expanduser()  # as in --output=~/runs, which a shell leaves as it is
+    try:
+        return Path(text).expanduser()  # as in --output=~/runs, which a shell leaves as it is
+    except RuntimeError:  # a name that begins so, and is nobody's home
+        return Path(text)
+
+
+def encoder(text: str) -> str:
+    """An argument that names a folder, or a model on the hub."""
+    return str(path(text)) if text.startswith("~") else text
 
 
 def seed(text: str) -> int:

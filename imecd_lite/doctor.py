@@ -44,11 +44,13 @@ def run_checks() -> Iterator[Check]:
     """All findings, in the order a person would look."""
     version = platform.python_version()
     yield Check(sys.version_info >= (3, 11), f"Python {version} (3.11 or newer)")
-    yield from check_packages(read_pins(CONSTRAINTS))
-    for check in (check_kernel, check_widget_manager, check_bundled_data, check_memory, check_torch):
+    parts = (check_kernel, check_widget_manager, check_bundled_data, check_memory, check_torch)
+    for check in (lambda: check_packages(read_pins(CONSTRAINTS)), *parts):
         try:
             found = check()
             yield from [found] if isinstance(found, Check) else found
+        except FileNotFoundError as error:
+            yield Check(False, f"{error.filename} is missing; run `git checkout data constraints.txt`")
         except (ImportError, OSError) as error:  # OSError: a library of it is broken
             yield Check(False, f"{error}; run `make setup`")
 

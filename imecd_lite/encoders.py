@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from imecd_lite.config import BUNDLED_DATA
 from imecd_lite.dataset import Dataset
-from imecd_lite.errors import InputError
-from imecd_lite.files import read_tensors, tree_hash, write_tensors
+from imecd_lite.errors import InputError, is_out_of_memory
+from imecd_lite.files import hold, read_tensors, tree_hash, write_tensors
 
 TEXT_ENCODER = BUNDLED_DATA / "encoders" / "text"
 IMAGE_ENCODER = BUNDLED_DATA / "encoders" / "image"
@@ -99,16 +99,20 @@ def load_features(
     if stale:
         if not os.access(nearest_existing(cache.absolute().parent), os.W_OK):
             raise InputError(f"{cache} can't be written, and {stale}; name another place with --features FILE.")
-        if progress:
-            print(f"Encoding {dataset.num_items:,} items: {stale}.")
-        texts, pictures = (cache.with_name(f"{cache.stem}-{what}.partial") for what in ("texts", "pictures"))
-        tensors = {
-            "text": encode_texts(dataset.item_texts(), text_encoder, device, progress=progress, keep=texts),
-            "image": encode_images(dataset.image_paths(), image_encoder, device, progress=progress, keep=pictures),
-        }
-        write_tensors(cache, tensors, wanted)
-        texts.unlink(missing_ok=True)
-        pictures.unlink(missing_ok=True)
+        with hold(cache, wait=True):  # another command may be encoding the same
+            tensors, stale = read_cache(cache, wanted)
+            if stale:
+                if progress:
+                    print(f"Encoding {dataset.num_items:,} items: {stale}.")
+                texts, pictures = (cache.with_name(f"{cache.stem}-{what}.partial") for what in ("texts", "pictures"))
+                how = {"device": device, "progress": progress}
+                tensors = {
+                    "text": encode_texts(dataset.item_texts(), text_encoder, **how, keep=texts),
+                    "image": encode_images(dataset.image_paths(), image_encoder, **how, keep=pictures),
+                }
+                write_tensors(cache, tensors, wanted)
+                texts.unlink(missing_ok=True)
+                pictures.unlink(missing_ok=True)
     fingerprint = hashlib.sha256("\n".join(wanted.values()).encode()).hexdigest()[:16]
     return Features(tensors["text"].float(), tensors["image"].float(), fingerprint)
 
@@ -117,6 +121,8 @@ def read_cache(cache: Path, wanted: dict[str, str]) -> tuple[dict[str, torch.Ten
     """The cached tensors, and why they are not those that are ``wanted``: the end of a sentence, empty if they are."""
     if not cache.exists():
         return {}, f"there is no {cache.name} yet"
+    if cache.is_dir():
+        raise InputError(f"{cache} is a folder; name a file, such as {cache / CACHE_FILE}.")
     tensors, metadata = read_tensors(cache, "delete it, and it is made anew")
     if set(tensors) != {"text", "image"} or not set(wanted) <= set(metadata):
         raise InputError(f"{cache} holds no features; move it away, or name another place with --features FILE.")
@@ -235,14 +241,16 @@ def in_batches(
             except InputError:  # of a picture
                 raise
             except FOREIGN_FAULTS as error:
+                if is_out_of_memory(error):
+                    raise
                 raise InputError(
                     f"The encoder {str(encoder)!r} can't be used ({why(error)}); give one like RoBERTa for texts or "
                     "like ViT for pictures."
                 ) from None
-            rows.update(zip(batch_keys, map(torch.clone, encoded), strict=True))
+            rows.update(zip(batch_keys, encoded, strict=True))
             bar.update(len(batch))
             if keep and time.monotonic() - written > KEEP_SECONDS:
-                write_tensors(keep, rows, {"encoder": name})
+                write_tensors(keep, {"rows": torch.stack([*rows.values()])}, {"encoder": name, "keys": " ".join(rows)})
                 written = time.monotonic()
     return torch.stack([rows[key] for key in keys])
 
@@ -251,8 +259,10 @@ def read_kept(keep: Path | None, encoder: str) -> dict[str, torch.Tensor]:
     """The rows (D) that are kept, by the hash of their inputs; none where they are another encoder's."""
     if keep is None or not keep.exists():
         return {}
-    rows, metadata = read_tensors(keep, "delete it, and it is made anew")
-    return rows if metadata.get("encoder") == encoder else {}
+    tensors, metadata = read_tensors(keep, "delete it, and it is made anew")
+    if metadata.get("encoder") != encoder:
+        return {}
+    return dict(zip(metadata["keys"].split(), tensors["rows"], strict=True))
 
 
 def read_pixels(processor: Callable, paths: Sequence[Path]) -> torch.Tensor:

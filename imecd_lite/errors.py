@@ -1,4 +1,4 @@
-"""The one exception a person at the keyboard is meant to read."""
+"""What a person at the keyboard is meant to read."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,12 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy or torch, on a CPU or a GPU, did not get the memory that it asked for."""
+    on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "Storage size calculation overflowed"))
+    return on_cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def quote(value: object) -> str:

@@ -40,19 +40,23 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Have ``folder`` to oneself, on this machine, until the block ends or the process does; it need not exist yet.
+def hold(path: Path, wait: bool = False) -> Iterator[None]:
+    """Have a folder or file to oneself, on this machine, until the block ends or the process does.
+
+    Args:
+        path: need not exist yet.
+        wait: until another command lets it go.
 
     Raises:
-        InputError: another command holds it.
+        InputError: another command holds it, and ``wait`` is False.
     """
-    owner = f"{getattr(os, 'getuid', int)()} {folder.resolve()}"
+    owner = f"{getattr(os, 'getuid', int)()} {path.resolve()}"
     name = hashlib.sha256(os.fsencode(owner)).hexdigest()[:16]
     lock = FileLock(Path(tempfile.gettempdir()) / f"imecd-lite-{name}.lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout:
-        raise InputError(f"Another command is at work in {folder}; let it end, or name another --output.") from None
+        raise InputError(f"Another command is at work in {path}; let it end, or name another --output.") from None
     try:
         yield
     finally:

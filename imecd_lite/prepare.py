@@ -22,12 +22,16 @@ from safetensors import SafetensorError
 
 from imecd_lite.dataset import ITEM_COLUMNS
 from imecd_lite.errors import InputError
-from imecd_lite.files import read_json, write_atomically, write_json
+from imecd_lite.files import hold, read_json, write_atomically, write_json
 
 SETTINGS_FILE = "prepare.json"
 """How a folder was prepared; an interrupted command goes on in a folder that was begun in the same way."""
 DROPPED_FILE = "dropped.csv"
 """What was left out: a row for each row of the sources that is in neither table."""
+UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\ufeff"))
+"""Where a word may be broken, and the mark of a file's beginning: left out."""
+JOINERS = "\u200c\u200d"
+"""They say how letters hang together, in Persian or in a family of emoji."""
 MAX_TEXT = 10_000
 """Characters of a field that are kept; encoders see less, and markup without end would take hours."""
 
@@ -43,33 +47,33 @@ def staged(output: Path, settings: dict) -> Iterator[Path]:
         settings: all that decides what the block makes, as JSON.
 
     Raises:
-        InputError: ``output`` exists, its partial folder is foreign or was begun with other settings, or the disk is
-            full.
+        InputError: ``output`` exists, its partial folder is foreign or was begun with other settings, another command
+            is at work in it, or the disk is full.
     """
-    refuse_existing(output)
-    folder = output.with_name(output.name + ".partial")
-    folder.mkdir(parents=True, exist_ok=True)
-    noted = folder / SETTINGS_FILE
-    if noted.exists():
-        then, now = read_json(noted), json.loads(json.dumps(settings))
-        for name in sorted(then.keys() | now.keys()):
-            if then.get(name) != now.get(name):
-                raise InputError(
-                    f"{folder} was begun with {name} {then.get(name)!r}, not {now.get(name)!r}; "
-                    "go on with that, or delete the folder to begin anew."
-                )
-    else:
-        write_json(noted, settings)
-    try:
-        yield folder
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"The disk of {folder} is full; free some space and give the same command again, "
-            "it goes on where it stopped."
-        ) from None
-    os.replace(folder, output)
+    with hold(output):
+        refuse_existing(output)
+        folder = output.with_name(output.name + ".partial")
+        folder.mkdir(parents=True, exist_ok=True)
+        noted = folder / SETTINGS_FILE
+        if noted.exists():
+            then, now = read_json(noted), json.loads(json.dumps(settings))
+            for name in sorted(then.keys() | now.keys()):
+                if then.get(name) != now.get(name):
+                    raise InputError(
+                        f"{folder} was begun with {name} {then.get(name)!r}, not {now.get(name)!r}; "
+                        "go on with that, or delete the folder to begin anew."
+                    )
+        else:
+            write_json(noted, settings)
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"The disk of {folder} is full; free some space and give the same command again."
+            ) from None
+        os.replace(folder, output)
 
 
 def refuse_existing(output: Path) -> None:
@@ -155,18 +159,19 @@ class DropLog:
 
 
 def plain_text(markup: str) -> str:
-    """Text without tags, scripts, styles, entities, control characters and runs of white space.
+    """Text without tags, scripts, styles, entities, control characters, what nobody sees, and runs of white space.
 
     Shops export titles with markup in them, and sometimes markup that was escaped twice. Of more than ``MAX_TEXT``
     characters the first count.
     """
-    markup = markup[:MAX_TEXT]
+    markup = markup[:MAX_TEXT].translate(UNSEEN)
     while re.search(r"[<&]", markup):
         text = without_tags(markup) if "<" in markup else html.unescape(markup)  # a hundred times faster
+        text = text.translate(UNSEEN)
         if text == markup:
             break
         markup = text
-    return " ".join("".join(c if c.isprintable() else " " for c in markup).split())
+    return " ".join("".join(c if c.isprintable() or c in JOINERS else " " for c in markup).split())
 
 
 def without_tags(markup: str) -> str:

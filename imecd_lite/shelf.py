@@ -63,7 +63,7 @@ class Shelf:
         count = min(max(len(self.cards), 1), CARDS_IN_A_ROW)
         width = f"clamp({SMALLEST_CARD}px,(100% - {GAP * count}px)/{count},{CARD_WIDTH}px)"
         row = f'<div style="display:grid;grid-template-columns:repeat(auto-fill,{width});gap:{GAP}px">{cards}</div>'
-        return f"<div>{heading}{row}</div>"
+        return f'<div class="mathjax_ignore">{heading}{row}</div>'  # two prices in dollars are no formula
 
 
 def make_shelf(
@@ -107,7 +107,7 @@ def card_html(card: Card, noted: bool = False) -> str:
     picture = ""
     if card.picture:
         picture = (
-            f'<img alt="{name}" src="{thumbnail(card.picture)}" '
+            f'<img alt="{name}" src="{thumbnail(card.picture, card.picture.stat().st_mtime_ns)}" '
             f'style="width:100%;max-width:{THUMBNAIL_SIZE}px;aspect-ratio:1;object-fit:contain;border-radius:4px;'
             'margin:0 auto;display:block">'
         )
@@ -117,8 +117,8 @@ def card_html(card: Card, noted: bool = False) -> str:
 
 
 @lru_cache(maxsize=4096)
-def thumbnail(path: Path) -> str:
-    """A small PNG of a picture as a data URL."""
+def thumbnail(path: Path, changed: int = 0) -> str:
+    """A small PNG of a picture as a data URL; one that has ``changed`` at another time is read anew."""
     image = open_image(path)
     image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     buffer = io.BytesIO()

@@ -339,7 +339,7 @@ def why_no_picture(folder: Path, path: Path | None, named: str) -> str:
     if path is None:
         return "it has no picture"
     if leaves_folder(named) or (os.path.isfile(path) and links_out(folder, path.relative_to(folder))):
-        return "its picture is outside the folder of pictures"
+        return "its picture's path is not one below the folder of pictures"
     if not os.path.isfile(path):
         return "its picture is not there"
     try:

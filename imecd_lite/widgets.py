@@ -934,8 +934,9 @@ def diffusion_explorer(model: IMECD, dataset: Dataset, user_id: str | None = Non
 
     @one_at_a_time
     def show(_=None) -> None:
-        chosen, name = walk_of(shopper.value - 1, steps.value, seed.value), modality.value
-        view = view_diffusion(dataset, tables, maps[name], chosen, step.value, name, top_k)
+        count, name = steps.value, modality.value
+        done, chosen = min(step.value, count), walk_of(shopper.value - 1, count, seed.value)
+        view = view_diffusion(dataset, tables, maps[name], chosen, done, name, top_k)
         news.value = told(view.news)
         picture.value = f'<div style="display:flex;flex-wrap:wrap">{view.map.data}{view.track.data}</div>'
         near.value, predicted.value = view.near._repr_html_(), view.predicted._repr_html_()

@@ -191,6 +191,9 @@ def test_so_it_is_for_numpy_and_on_a_gpu_and_no_other_fault_is_hidden(tmp_path, 
 
     monkeypatch.setattr(imecd_lite.train, "train_epoch", fail)
     assert "more memory than there is" in refused("train", "--data", data, "--output", tmp_path / "run")
+    monkeypatch.setattr(imecd_lite.encoders, "read_cache", fail)
+    complaint = refused("encode", "--data", write_shop(tmp_path / "shop"))
+    assert "close other programs, use --device cpu, or give smaller numbers" in complaint
     error = RuntimeError("something else")
     with pytest.raises(RuntimeError, match="something else"):
         main(["train", "--data", str(data), "--output", str(tmp_path / "run")])
@@ -484,8 +487,10 @@ def test_an_option_for_several_may_be_given_several_times():
 
 def test_a_tilde_that_the_shell_has_left_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = build_parser()[0].parse_args(["train", "--data", "d", "--output=~/run"])
-    assert options.output == tmp_path / "run"
+    arguments = ["train", "--data", "~$orders", "--output=~/run", "--text-encoder=~/text", "--image-encoder=a/b"]
+    options = build_parser()[0].parse_args(arguments)
+    assert options.output == tmp_path / "run" and options.data == Path("~$orders"), "which is nobody's home"
+    assert options.text_encoder == str(tmp_path / "text") and options.image_encoder == "a/b"
 
 
 def test_a_reader_who_has_enough_of_the_output_is_no_fault(data, trained):
@@ -640,7 +645,7 @@ def test_unknown_users_and_impossible_lengths_are_refused(data, trained):
 def shop(tmp_path, monkeypatch) -> Path:
     """A folder with titles and pictures, and encoders that are no encoders."""
 
-    def encode(inputs, encoder, device="cpu", batch_size=64, progress=False):
+    def encode(inputs, encoder, device="cpu", batch_size=64, progress=False, keep=None):
         generator = torch.Generator().manual_seed(len(str(inputs[0])))
         return torch.randn(len(inputs), 6, generator=generator)
 

@@ -37,6 +37,15 @@ def test_changed_data_is_noticed(monkeypatch, tmp_path):
     assert "git checkout data" in check.text
 
 
+def test_a_missing_file_is_a_finding_with_the_way_to_get_it_back(monkeypatch, tmp_path):
+    for name in ("CONSTRAINTS", "SUMS_FILE"):
+        monkeypatch.setattr(doctor, name, tmp_path / name)
+    lines = []
+    assert doctor.doctor(lines.append) == 1
+    broken = [line for line in lines if line.startswith("BROKEN")]
+    assert len(broken) == 2 and all("is missing; run `git checkout data constraints.txt`" in line for line in broken)
+
+
 def test_the_committed_sums_are_current():
     noted = dict(line.split()[::-1] for line in doctor.SUMS_FILE.read_text().splitlines())
     assert noted == doctor.hash_bundled_data(), "run `make hashes`"

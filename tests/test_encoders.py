@@ -11,9 +11,12 @@ import io
 import json
 import os
 import shutil
+import threading
+import time
 import weakref
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -651,6 +654,36 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(shop, monkeypatch):
     assert len(opened) == len(set(opened)) == 12 and not list(shop.glob("*.partial"))
     assert_close(again.text, whole.text)
     assert_close(again.image, whole.image)
+
+
+def test_of_two_commands_that_encode_the_same_one_waits_and_reads(shop, monkeypatch):
+    encoded, inside = [], threading.Event()
+
+    def slowly(*given, **how):
+        inside.set()
+        encoded.append(encode_texts(*given, **how))
+        time.sleep(0.3)
+        return encoded[-1]
+
+    monkeypatch.setattr("imecd_lite.encoders.encode_texts", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(load, shop)
+        inside.wait()
+        second = pool.submit(load, shop)
+    assert len(encoded) == 1 and torch.equal(first.result().text, second.result().text)
+
+
+def test_a_folder_in_place_of_a_feature_file_is_not_to_be_deleted(shop):
+    assert refused(shop, file=shop) == f"{shop} is a folder; name a file, such as {shop / CACHE_FILE}."
+
+
+def test_too_little_memory_is_not_the_encoders_fault(shop, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("imecd_lite.encoders.mean_pool", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        load(shop)
 
 
 def test_what_another_encoder_has_kept_is_not_taken(shop, monkeypatch):

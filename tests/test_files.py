@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -53,6 +54,17 @@ def test_a_folder_has_one_command_at_a_time_and_a_killed_one_leaves_it(tmp_path)
         raise KeyboardInterrupt
     with hold(folder):
         pass
+
+
+def test_who_waits_gets_a_file_when_the_other_has_let_it_go(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "file"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        timer = threading.Timer(0.5, other.stdin.close)
+        timer.start()
+        with hold(tmp_path / "file", wait=True):
+            assert not timer.is_alive()
 
 
 def test_json_comes_back_as_it_was_written(tmp_path):

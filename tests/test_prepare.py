@@ -39,6 +39,15 @@ def test_work_begun_otherwise_is_not_mixed_with(tmp_path):
         pytest.fail("the block ran")
 
 
+def test_one_command_at_a_time_works_in_a_folder(tmp_path):
+    with (
+        staged(tmp_path / "shop", {}),
+        pytest.raises(InputError, match="Another command is at work"),
+        staged(tmp_path / "shop", {}),
+    ):
+        pytest.fail("the block ran")
+
+
 def test_what_is_there_is_never_overwritten(tmp_path):
     (tmp_path / "shop").mkdir()
     with pytest.raises(InputError, match="is already there"), staged(tmp_path / "shop", {}):
@@ -121,6 +130,8 @@ def test_what_is_dropped_is_written_and_counted(tmp_path):
         ("M&Ms", "M&Ms"),
         ("images/bear.jpg", "images/bear.jpg"),
         ("two\r\n lines\x00", "two lines"),
+        ("Wasch\u00adma&shy;schine\u200b", "Waschmaschine"),
+        ("\u0645\u06cc\u200c\u062e, 👨\u200d👧", "\u0645\u06cc\u200c\u062e, 👨\u200d👧"),
         ("<style>p {color: red}</style>", ""),
         ("Bear <![foo[x]]>brown", "Bear foo[x]]>brown"),
         ("x" * 20_000, "x" * MAX_TEXT),

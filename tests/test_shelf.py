@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import os
 import re
 from html.parser import HTMLParser
 
@@ -52,6 +53,22 @@ def test_a_thumbnail_is_a_small_picture_of_the_file(tmp_path):
     image = Image.open(io.BytesIO(base64.b64decode(data)))
     assert image.size == (THUMBNAIL_SIZE, THUMBNAIL_SIZE // 2)
     assert image.convert("RGB").getpixel((5, 5))[0] > 240
+
+
+def test_a_picture_that_has_changed_is_drawn_anew(tmp_path):
+    path = tmp_path / "1.png"
+    Image.new("RGB", (9, 9), "red").save(path)
+    shelf = Shelf((Card("1", "One", path),))
+    before = pictures(shelf)[0]["src"]
+    Image.new("RGB", (9, 9), "blue").save(path)
+    os.utime(path, (1, 1))
+    assert pictures(shelf)[0]["src"] != before
+
+
+def test_prices_are_no_formula():
+    """JupyterLab's typesetter leaves out what is in a tag of this class."""
+    shelf = Shelf((Card("1", "Gift card, $25 to $50", None),))
+    assert Tags(shelf._repr_html_()).found[0] == ("div", {"class": "mathjax_ignore"})
 
 
 def test_markup_from_data_is_shown_and_never_rendered(shop):

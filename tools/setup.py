@@ -60,8 +60,8 @@ def explain(log):
 
 
 def wanted_stamp():
-    """What a finished .venv was made from: constraints, project metadata, interpreter."""
-    digest = hashlib.sha256(sys.version.encode())
+    """What a finished .venv was made from: constraints, project metadata, interpreter; and where, for it remembers."""
+    digest = hashlib.sha256((sys.version + str(ROOT)).encode())
     for name in ("constraints.txt", "pyproject.toml"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -84,7 +84,8 @@ def setup(venv):
     print(f"Setting up {venv.name}: about 2 GB of packages, a few minutes.", flush=True)
     if stamp.exists():
         stamp.unlink()
-    if subprocess.call([sys.executable, "-m", "venv", str(venv)]) != 0:
+    clear = [] if python.exists() else ["--clear"]  # its Python may be gone, and links to it left
+    if subprocess.call([sys.executable, "-m", "venv", *clear, str(venv)]) != 0:
         raise SetupError(
             "Python can't make a virtual environment here: install its venv module (Debian: python3-venv)."
         )
