@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from imecd_lite.files import read_json, write_atomically, write_rows
 from imecd_lite.plots import plot_sweeps
 from imecd_lite.reports import TITLES, SystemReport, render_sweep, render_table2, render_table3, sweep_points
 from imecd_lite.results import FOLDER, Outcome, load_outcome, load_outcomes, save_outcome, stack_ranks
-from imecd_lite.runs import VARIANTS, measure_run, new_model, replace_known, train_run, tune
+from imecd_lite.runs import VARIANTS, measure_run, new_model, read_trials, replace_known, train_run, tune
 
 METRICS = tuple(TITLES)
 EPOCHS = 60
@@ -228,6 +229,10 @@ class Reproduction:
         metrics = {name: results["test"]["metrics"][name] for name in METRICS}
         return cell.labels | {"seed": cell.seed} | metrics | {k: results[k] for k in ("num_parameters", "seconds")}
 
+    def trials_of(self, system: str) -> int:
+        """How many trials a system was given, by this call or by those before it."""
+        return len(read_trials(self.output / "tuning" / system / "trials.csv")) or self.trials
+
     def tell_settings(self, cell: Cell) -> str:
         """What a finished cell has for the settings that trials vary."""
         config = load_outcome(self.file(cell)).config
@@ -367,6 +372,7 @@ def write_table(target: str, reproduction: Reproduction, cells: Sequence[Cell]) 
                 name=name,
                 title=SYSTEMS[name].title,
                 ranks=table,
+                trials=reproduction.trials_of(name) if SYSTEMS[name].tuned else 0,
                 num_parameters=first["num_parameters"],
                 seconds=first["seconds"],
                 settings=reproduction.tell_settings(cell),
@@ -402,10 +408,17 @@ def write_text(path: Path, text: str) -> Path:
 def tell_protocol(reproduction: Reproduction, cells: Sequence[Cell]) -> str:
     """How the cells were run, in two sentences."""
     dataset, (model, train) = reproduction.dataset, reproduction.published("imecd")
-    seeds, trials = len({cell.seed for cell in cells}), reproduction.trials
+    seeds = Counter(tuple(cell.labels.values()) for cell in cells).values()
+    trials = [reproduction.trials_of(cell.system) for cell in cells if SYSTEMS[cell.system].tuned] or [0]
     return (
         f"{dataset.num_users:,} users, {dataset.num_items:,} items; full-catalogue ranking of each user's last item; "
-        f"{seeds} seed{'s' * (seeds > 1)}; at most {train.epochs} epochs, stopped after {train.patience} without a "
-        f"better validation N@10; {trials} validation trial{'s' * (trials > 1)} for each system, the first with its "
+        f"{span(seeds, 'seed')}; at most {train.epochs} epochs, stopped after {train.patience} without a "
+        f"better validation N@10; {span(trials, 'validation trial')} for each system, the first with its "
         f"published settings. All from scratch, by one trainer, on the same batches, hidden size {model.hidden_size}."
     )
+
+
+def span(numbers: Collection[int], what: str) -> str:
+    """How many there are of ``what``, as "3 seeds" or, where it differs, "1 to 3 seeds"."""
+    least, most = min(numbers), max(numbers)
+    return f"{least} to {most} {what}s" if least < most else f"{most} {what}{'s' * (most != 1)}"

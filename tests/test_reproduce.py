@@ -4,6 +4,7 @@
 
 import csv
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -243,13 +244,21 @@ def test_table2_marks_the_best_and_tells_improvement_and_intervals(table2):
     assert "| Toys | H@5 | 0.0633 |" in text and "+3.90% |" in text, "the paper's own"
 
 
+def test_a_table_of_several_calls_says_what_each_system_was_given(tmp_path):
+    reproduce.reproduce("table2", grid(tmp_path, epochs=1, trials=2), 1, ("gru4rec",))
+    text = reproduce.reproduce("table2", grid(tmp_path, epochs=1, trials=1), 2, ("sasrec",)).read_text(encoding="utf-8")
+    assert "; 1 to 2 seeds; " in text and "; 1 to 2 validation trials for each system" in text
+    for title, given in (("GRU4Rec", "1 | 2"), ("SASRec", "2 | 1")):
+        assert re.search(rf"^\| {title} \| .+ \|  \| {re.escape(given)} \| ", text, re.MULTILINE)
+
+
 def test_where_no_other_system_hits_there_is_no_improvement_to_tell():
     rows = [
-        SystemReport(name, SYSTEMS[name].title, np.array([ranks]), 0, 0.0, "", "")
+        SystemReport(name, SYSTEMS[name].title, np.array([ranks]), 0, 0, 0.0, "", "")
         for name, ranks in (("popularity", [30, 40]), ("imecd", [1, 2]))
     ]
     text = render_table2(rows, "shop", "protocol")
-    assert "| N@10 | <u>0.0000</u> | **0.8155** |  |" in text and "| Popularity | 0.0000 |  | 0 |" in text
+    assert "| N@10 | <u>0.0000</u> | **0.8155** |  |" in text and "| Popularity | 0.0000 |  | 1 | 0 | 0 |" in text
 
 
 def test_table3_takes_one_part_away_at_a_time(tmp_path):
