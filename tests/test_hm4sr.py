@@ -327,6 +327,14 @@ def test_a_trained_model_is_the_same_after_loading(tmp_path):
     torch.testing.assert_close(loaded.predict(batch), model.predict(batch), rtol=0, atol=0)
 
 
+def test_a_checkpoint_is_not_read_with_other_times(tmp_path):
+    data = dataset()
+    save_checkpoint(tmp_path, "hm4sr", build_model("hm4sr", tiny.CONFIG, data, FEATURES), TrainConfig(), data, FEATURES)
+    later = [times + (number == 5) for number, times in enumerate(data.timestamps)]
+    with pytest.raises(InputError, match="was trained on data with other time stamps"):
+        load_checkpoint(tmp_path, dataclasses.replace(data, timestamps=later), FEATURES)
+
+
 def test_without_text_or_image_it_refuses():
     for features, changes, name in (
         (None, {}, "text"),

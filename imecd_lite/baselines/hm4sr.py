@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from imecd_lite.baselines.sequential import (
 )
 from imecd_lite.config import MODALITIES, IMECDConfig
 from imecd_lite.dataset import Batch, Dataset, length_chunks, rejoin
+from imecd_lite.errors import InputError
 from imecd_lite.model import LossOutput
 from imecd_lite.transformer import PostNormBlock
 
@@ -81,6 +83,8 @@ class HM4SR(SequentialRecommender):
         text, image = text_features if config.use_text else None, image_features if config.use_image else None
         register_features(self, ("text", "image"), text=text, image=image)
         self.longest_gap, self.first_event = longest_gap, first_event
+        self.register_buffer("times_hash", torch.zeros((), dtype=torch.int64))  # of the data that it learns from
+        self.register_load_state_dict_pre_hook(refuse_other_times)
         size, experts = config.hidden_size, self.NUM_EXPERTS
         self.text_projection = nn.Linear(self.text_features.shape[1], size)
         self.image_projection = nn.Linear(self.image_features.shape[1], size)
@@ -121,7 +125,10 @@ class HM4SR(SequentialRecommender):
         gap = max((float(np.diff(times).max()) for times in events if len(times) > 1), default=0.0)
         first = min((float(times[0]) for times in events if len(times)), default=0.0)
         categories, features = category_labels(dataset), (text_features, image_features)
-        return cls(config, dataset.num_items, *features, longest_gap=gap, first_event=first, categories=categories)
+        model = cls(config, dataset.num_items, *features, longest_gap=gap, first_event=first, categories=categories)
+        digest = hashlib.sha256(np.concatenate(dataset.timestamps).astype(np.float64).tobytes()).digest()
+        model.times_hash.fill_(int.from_bytes(digest[:8], "big", signed=True))
+        return model
 
     def item_embeddings(self) -> torch.Tensor:
         """(I + 1, 3 D), row 0 zero: ID embedding, text and image side by side."""
@@ -280,3 +287,13 @@ def category_labels(dataset: Dataset) -> torch.Tensor | None:
     for row, path in enumerate(paths):
         labels[row, [columns[node] for node in path]] = True
     return labels
+
+
+def refuse_other_times(model: HM4SR, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    """Raise ``InputError`` where weights are loaded that were learnt from other time stamps.
+
+    Of these a dataset's fingerprint knows the order alone.
+    """
+    noted = state.get(f"{prefix}times_hash")
+    if noted is not None and noted.item() != model.times_hash.item():
+        raise InputError("This HM4SR was trained on data with other time stamps; name the data it was trained on.")
