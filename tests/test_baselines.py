@@ -103,6 +103,17 @@ def test_padding_and_batch_mates_change_no_score(name):
         torch.testing.assert_close(scores(model, tiny.tiny_batch([row]))[0], together[row])
 
 
+@pytest.mark.parametrize("name", ["imecd", *LEARNERS])
+def test_nor_does_padding_change_the_loss(name):
+    model = build(name).eval()
+    short = [1, 2, 3, 4]  # of seven histories, of up to four items
+    losses = [
+        model.loss(tiny.tiny_batch(short, length=length), torch.Generator().manual_seed(0)).total.item()
+        for length in (4, 6)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 @each
 def test_nor_after_a_step_of_training(name):
     model = loud(name)

@@ -235,7 +235,7 @@ def test_there_is_no_missrec_without_features():
 def test_the_loss_is_that_of_plain_loops():
     model, batch = loud(lambda_c=0.3), tiny.tiny_batch()
     output = model.loss(batch, torch.Generator().manual_seed(5))
-    dropped = drop_items(batch.item_seq, torch.Generator().manual_seed(5))
+    dropped = drop_items(batch.item_seq, torch.Generator().manual_seed(5), model.config.max_length)
     assert (dropped != batch.item_seq).any()
     table, states, spread = model.item_embeddings(), [], []
     for view in (batch.item_seq, dropped):

@@ -30,9 +30,10 @@ def test_info_nce_is_that_of_plain_loops_and_same_targets_are_no_negatives():
 
 def test_dropping_keeps_the_first_item_and_the_order_and_pads_left():
     item_seq = tiny.left_padded(tiny.HISTORIES)
+    wider = torch.nn.functional.pad(item_seq, (3, 0))
     kept_items, real_items = 0, 0
     for seed in range(200):
-        dropped = drop_items(item_seq, torch.Generator().manual_seed(seed))
+        dropped = drop_items(item_seq, torch.Generator().manual_seed(seed), 9)
         for row, history in zip(dropped.tolist(), tiny.HISTORIES, strict=True):
             items = [item for item in row if item]
             assert row == [0] * (len(row) - len(items)) + items
@@ -40,6 +41,8 @@ def test_dropping_keeps_the_first_item_and_the_order_and_pads_left():
             rest = iter(history)
             assert all(item in rest for item in items), "a subsequence"
             kept_items, real_items = kept_items + len(items) - 1, real_items + len(history) - 1
+        padded = drop_items(wider, torch.Generator().manual_seed(seed), 9)
+        assert torch.equal(padded, torch.nn.functional.pad(dropped, (3, 0)))
     assert kept_items / real_items == pytest.approx(0.8, abs=0.02)
 
 

@@ -117,7 +117,7 @@ def test_lambda_c_weighs_the_contrast_of_two_views_and_zero_leaves_it_out():
     model, batch = loud(lambda_c=0.3), tiny.tiny_batch()
     output = model.loss(batch, torch.Generator().manual_seed(5))
     table = model.item_embeddings()
-    dropped = drop_items(batch.item_seq, torch.Generator().manual_seed(5))
+    dropped = drop_items(batch.item_seq, torch.Generator().manual_seed(5), model.config.max_length)
     assert (dropped != batch.item_seq).any()
     views = [model.encode(item_seq, table)[:, -1] for item_seq in (batch.item_seq, dropped)]
     contrast = info_nce(*views, batch.pos_items, tiny.CONFIG.temperature)

@@ -108,9 +108,11 @@ class BERT4Rec(SequentialRecommender):
         With probability ``LAST_ONLY`` the last one in all rows, else each with probability ``MASK_RATIO``; where that
         leaves a row without, one of its items, each as likely.
         """
-        device = item_seq.device
+        (batch, length), device = item_seq.shape, item_seq.device
         last_only = torch.rand((), generator=generator, device=device) < self.LAST_ONLY
-        draws = torch.rand(item_seq.shape, generator=generator, device=device).masked_fill(item_seq == 0, torch.inf)
+        size = max(self.config.max_length, length)  # drawn for all positions, so that padding changes nothing
+        draws = torch.rand(batch, size, generator=generator, device=device)[:, -length:]
+        draws = draws.masked_fill(item_seq == 0, torch.inf)
         cloze = (draws < self.MASK_RATIO) | (draws == draws.min(dim=1, keepdim=True).values)
         last = torch.arange(item_seq.shape[1], device=device) == item_seq.shape[1] - 1  # (L,)
         return torch.where(last_only, last, cloze)

@@ -208,7 +208,7 @@ class MISSRec(SequentialRecommender):
         table = self.item_embeddings()
         views = [batch.item_seq]
         if self.config.lambda_c:
-            views.append(drop_items(batch.item_seq, generator))
+            views.append(drop_items(batch.item_seq, generator, self.config.max_length))
         states, means = self.read(torch.cat(views), table)
         users, *others = states.split(len(batch.pos_items))
         output = self.cross_entropy(self.compare(users, batch.item_seq, table), batch.pos_items)

@@ -134,14 +134,16 @@ def info_nce(first: torch.Tensor, second: torch.Tensor, targets: torch.Tensor, t
     return F.cross_entropy(similarity.masked_fill(same, -torch.inf), torch.arange(len(targets), device=targets.device))
 
 
-def drop_items(item_seq: torch.Tensor, generator: torch.Generator, keep: float = 0.8) -> torch.Tensor:
+def drop_items(item_seq: torch.Tensor, generator: torch.Generator, max_length: int, keep: float = 0.8) -> torch.Tensor:
     """Histories (B, L) without some of their items, left-padded anew, (B, L): each stays with probability ``keep``.
 
-    The first item always stays, so that no history is empty.
+    The first item always stays, so that no history is empty. What is drawn, for ``max_length`` positions, depends on
+    how far an item is from the end, not on the padding.
     """
     batch, length = item_seq.shape
+    draws = torch.rand(batch, max_length, generator=generator, device=item_seq.device)[:, -length:]
     real = item_seq > 0
     first = real & (real.cumsum(dim=1) == 1)
-    kept = real & (torch.rand(batch, length, generator=generator, device=item_seq.device) < keep) | first
+    kept = real & (draws < keep) | first
     order = kept.int().argsort(dim=1, stable=True)  # what is dropped moves to the left, the rest keeps its order
     return (item_seq * kept).gather(1, order)

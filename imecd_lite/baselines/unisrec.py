@@ -106,7 +106,7 @@ class UniSRec(SASRec):
         table = self.item_embeddings(generator if self.training else None)
         views = [batch.item_seq]
         if self.config.lambda_c:
-            views.append(drop_items(batch.item_seq, generator))
+            views.append(drop_items(batch.item_seq, generator, self.config.max_length))
         users, *others = self.represent(torch.cat(views), table).split(len(batch.pos_items))
         output = self.cross_entropy(self.compare(users, batch.item_seq, table), batch.pos_items)
         for other in others:
